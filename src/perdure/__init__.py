@@ -1,0 +1,72 @@
+"""Perdure: backends that do not lose their place.
+
+Workflows that survive crashes, deploys and month-long waits, in one file beside
+your program. Start with `@step`, `@workflow` and `Engine`; see the README.
+"""
+
+from .blocks.child import Child, start_child
+from .blocks.inside import compensate, continue_as_new, now, patched, random, run_info, uuid
+from .blocks.signal import Signal
+from .blocks.state import State
+from .blocks.step import Step, StepCall, step, step_info
+from .blocks.update import Update
+from .blocks.workflow import Workflow, WorkflowCall, workflow
+from .client import Client, Run
+from .core.host import RunFacts
+from .core.retry import Retry
+from .engine import Engine
+from .errors import (
+    Attempt,
+    BoundaryError,
+    ConflictError,
+    DefinitionError,
+    ForeignError,
+    HeartbeatTimedOut,
+    JournalMismatch,
+    LeaseLost,
+    NonRetryable,
+    NotAwaited,
+    NotDecodable,
+    NotSerialisable,
+    OutsideRun,
+    PayloadTooLarge,
+    PerdureError,
+    RunCancelled,
+    RunClosed,
+    RunError,
+    RunFailed,
+    RunNotFound,
+    RunParked,
+    RunTerminated,
+    RunTimedOut,
+    StepError,
+    StepFailed,
+    StepProcessDied,
+    StepTimedOut,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreInUse,
+    StoreNotOurs,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreVersionError,
+    UpdateRefused,
+    WorkflowNotRegistered,
+)
+from .runtime.attempt import StepInfo
+from .views import RunPage, RunStatus, RunView
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError", "Engine", "ForeignError",
+    "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
+    "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed",
+    "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated",
+    "RunTimedOut", "RunView", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
+    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreNotOurs",
+    "StoreReadOnly", "StoreUnavailable", "StoreVersionError", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
+    "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched", "random", "run_info", "start_child",
+    "step", "step_info", "uuid", "workflow",
+]  # fmt: skip

@@ -1,0 +1,195 @@
+"""`@step`: a function that touches the world. Its result is recorded once."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from ..codec.arguments import Arguments
+from ..codec.json import encode
+from ..core.host import current_host
+from ..core.retry import Retry
+from ..errors import DefinitionError, OutsideRun
+from ..runtime.attempt import StepInfo, current_step
+from ..runtime.definitions import Place
+from .call import Call
+from .options import Seconds, dress, refuse_method, to_ms
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StepCall(Call[R]):
+    """A call of a step. Awaiting it in a run gives the recorded result; outside, it calls the function."""
+
+    __slots__ = ("data", "definition", "digest")
+
+    def __init__(self, definition: Step[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(args, kwargs)
+        self.definition = definition
+        self.data = b""
+        if self._host is not None:
+            arguments = definition.arguments
+            try:
+                self.data = arguments.encode(args, kwargs)
+                # The step gets what a replay would give it: a copy, typed by the hints.
+                self.args, self.kwargs = arguments.copy(args, kwargs, self.data)
+            except BaseException:
+                self._begun = True
+                raise
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        self._begun = True
+        host = current_host.get(None)
+        definition = self.definition
+        if host is None:
+            return definition.call_plainly(self.args, self.kwargs).__await__()
+        if self._host is None:
+            self.data = definition.arguments.encode(self.args, self.kwargs)
+        return host.call_step(definition.name, zlib.crc32(self.data), definition.decode_result, self).__await__()
+
+    def describe(self) -> str:
+        return f"{self.definition.name}{self.definition.arguments.describe(self.args, self.kwargs)}"
+
+
+class Step(Generic[P, R]):
+    """A step's definition; calling it makes a call.
+
+    In a run, the result of the awaited call is recorded once and never computed
+    again. If the worker dies before the result is on disk, the function runs
+    again with the same idempotency key.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Seconds | None = None,
+        deadline: Seconds | None = None,
+        heartbeat: Seconds | None = None,
+        on: Literal["process"] | None = None,
+    ) -> None:
+        dress(self, function)
+        self.fn = function
+        self.name = name or function.__name__
+        self.retry = retry or Retry()
+        self.timeout_ms = to_ms(timeout, f"@step {self.name}: timeout")
+        self.deadline_ms = to_ms(deadline, f"@step {self.name}: deadline")
+        self.heartbeat_ms = to_ms(heartbeat, f"@step {self.name}: heartbeat")
+        self.guarded = bool(self.timeout_ms or self.deadline_ms or self.heartbeat_ms)
+        self.place: Place = _place(function, on, self.name)
+        self.arguments = Arguments(function, name=self.name)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+        """Make a call: await it. Raises TypeError for wrong arguments, NotSerialisable in a run."""
+        self.arguments.bind(args, kwargs)
+        return StepCall(self, args, kwargs)
+
+    async def call_plainly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        """Just call the function: what awaiting means outside a run."""
+        value = self.fn(*args, **kwargs)
+        return cast(R, await value if inspect.isawaitable(value) else value)
+
+    def decode_result(self, data: bytes) -> Any:
+        """Read a recorded result."""
+        return self.arguments.result_decoder(data)
+
+    def settle(self, value: Any) -> tuple[bytes, Any]:
+        """The result as it is recorded, and as the workflow will see it, live as in a replay."""
+        data = encode(value, self._where_result)
+        return data, self.arguments.copy_result(value, data)
+
+    def _where_result(self) -> str:
+        return f"result of {self.name}()"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        refuse_method(owner, name, "step")
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+def _place(function: Callable[..., Any], on: str | None, name: str) -> Place:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"@step {name}: a generator has no single result.", hint="Return a list.")
+    is_async = inspect.iscoroutinefunction(function)
+    if on == "process":
+        if is_async or "<locals>" in function.__qualname__ or "<lambda>" in function.__qualname__:
+            raise DefinitionError(
+                f"@step {name}: on='process' needs a plain function at the top of a module, "
+                "which the other process can import.",
+                hint="Move it to the top of a module, and make it `def`.",
+            )
+        return "process"
+    if on is not None:
+        raise DefinitionError(f"@step {name}: on={on!r} is not a place.", hint="Leave it out, or use on='process'.")
+    return "loop" if is_async else "thread"
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Seconds | None = None,
+    deadline: Seconds | None = None,
+    heartbeat: Seconds | None = None,
+    on: Literal["process"] | None = None,
+) -> _StepDecorator: ...
+def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a step: it may touch the world, it is retried, its result is recorded once.
+
+    An async function runs on the engine's event loop, a plain one on a thread of
+    a bounded pool, and with `on="process"` (CPU-bound work) in a process of its
+    own. Calling the step gives a typed call to await.
+
+    - `retry`: a `Retry`; the default tries 10 times with growing delays.
+    - `timeout`: seconds (or timedelta) for each attempt; `deadline`: over all attempts,
+      counted from when the workflow asked. A thread cannot be stopped: past its limit its
+      attempt counts as failed and what it still returns is ignored.
+    - `heartbeat`: an attempt that does not call `step_info().heartbeat()` that often has failed.
+    - `name`: what the journal calls it; by default the function's name. Runs that are
+      under way know the step by this name.
+
+    Raises DefinitionError for a definition that cannot work.
+    """
+    if fn is not None:
+        return Step(fn)
+    return _StepDecorator(options)
+
+
+class _StepDecorator:
+    """`@step(…)` with options."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Step[..., Any]:
+        return Step(fn, **self._options)
+
+
+def step_info() -> StepInfo:
+    """What the running step may know of itself: run id, attempt, idempotency key, heartbeat.
+
+    Raises OutsideRun where no step runs in a run; also when the step was called
+    plainly, without an engine.
+    """
+    info = current_step.get(None)
+    if info is None:
+        raise OutsideRun(
+            "step_info() was called where no step runs in a run.",
+            hint="Call it inside a @step that a workflow awaits.",
+        )
+    return info

@@ -1,0 +1,414 @@
+"""`Client` starts runs, talks to them and lists them, from any process. It runs nothing itself.
+
+`Run` is a handle on one run. Both work through a `Door`: the store, or (in an
+`Engine`, which is a client too) the worker of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, cast
+from uuid import UUID
+
+from .blocks.options import Seconds, to_ms
+from .blocks.signal import Signal
+from .blocks.state import State
+from .blocks.update import Update
+from .blocks.workflow import Workflow, WorkflowCall
+from .codec.failures import decode_failure, describe_failure
+from .codec.json import decoder
+from .core.records import Message, MessageKind, NewRun, RunRow, Status
+from .doors import Door, StoreDoor
+from .errors import (
+    ConflictError,
+    PerdureError,
+    RunCancelled,
+    RunClosed,
+    RunFailed,
+    RunNotFound,
+    RunParked,
+    RunTerminated,
+    RunTimedOut,
+    UpdateRefused,
+)
+from .runtime.closing import PYTHON
+from .stores.base import RunQuery, StartOutcome, StateRow, Store
+from .stores.opening import DEFAULT_URL, open_store
+from .views import RunPage, RunStatus, RunView, run_view
+
+R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
+
+OnConflict = Literal["return", "raise", "cancel"]
+Reuse = Literal["never", "if_failed", "always"]
+
+_WATCH_EVERY_S = 0.05
+_LONGEST_ID = 1_000
+
+_ENDS: dict[int, tuple[type[RunFailed], str]] = {
+    Status.FAILED: (RunFailed, "failed"),
+    Status.CANCELLED: (RunCancelled, "was cancelled"),
+    Status.TERMINATED: (RunTerminated, "was terminated"),
+    Status.TIMED_OUT: (RunTimedOut, "took longer than its timeout"),
+    Status.PARKED: (RunParked, "is parked"),
+}
+
+
+class Run(Generic[R]):
+    """A handle on one run; making it asks nothing. `R` is what the workflow returns."""
+
+    def __init__(self, client: Client, id: str, number: int, decode: Callable[[bytes], Any]) -> None:
+        self._client = client
+        self._number = number
+        self._decode = decode
+        self.id = id
+        """The run's id."""
+
+    async def result(self) -> R:
+        """Wait for the run's end and return its result.
+
+        Raises RunFailed (or RunCancelled, RunTerminated, RunTimedOut) with the
+        error that ended it as `__cause__`, and RunParked if it stopped for a person:
+        after `resume` the result may be awaited again. A run that continued as new
+        is followed to its last generation.
+        """
+        row = await self._client.door.ended(self._number)
+        while row.status == Status.CONTINUED:
+            following = row.generation + 1
+            later = await self._client.door.read(lambda store: store.run_by_id(self.id, generation=following))
+            assert later is not None, f"run {self.id!r}: generation {following} is missing"
+            self._number = later.number
+            row = await self._client.door.ended(later.number)
+        if row.status == Status.COMPLETED:
+            return cast(R, self._decode(row.output or b"null"))
+        raise _ended_badly(row)
+
+    async def send(self, signal: Signal[T], value: T, *, id: str = "") -> None:
+        """Send a signal. It is on disk when this returns, and is received once, in order.
+
+        With an `id`, sending it again is harmless. Raises RunClosed if the run has ended.
+        """
+        await self._client.send(self.id, signal, value, signal_id=id)
+
+    async def update(self, update: Update[A, T], value: A) -> T:
+        """Send an update and return its answer.
+
+        Raises UpdateRefused if the validator refuses, RunClosed if the run has
+        ended, and the handler's own error if it fails.
+        """
+        return await self._client.update(self.id, update, value)
+
+    async def state(self, state: State[T], default: T | None = None) -> T | None:
+        """The latest published value; `default` when nothing has been published."""
+        rows = await self._client.door.read(lambda store: store.states(self._number))
+        row = rows.get(state.name)
+        return default if row is None else state.decode(row.payload)
+
+    async def watch(self, state: State[T]) -> AsyncIterator[T]:
+        """Each new value of a state, the latest first, until the run has ended."""
+        version = 0
+        while True:
+            row, found = await self._client.door.read(lambda store: _look_at(store, self._number, state.name))
+            if found is not None and found.version > version:
+                version = found.version
+                yield state.decode(found.payload)
+            if row is None or not Status(row.status).is_open:
+                return
+            await asyncio.sleep(_WATCH_EVERY_S)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the run to stop. It is cancelled at its next await, may clean up, and then ends."""
+        await self._client.cancel(self.id, reason)
+
+    async def terminate(self, reason: str = "") -> None:
+        """End the run at once, with no clean-up. Its children are cancelled."""
+        await self._client.terminate(self.id, reason)
+
+    async def resume(self) -> None:
+        """Go on with a parked run: it is replayed, and tries again what failed."""
+        await self._client.resume(self.id)
+
+    async def info(self) -> RunView:
+        """The run as it stands."""
+        return await self._client.info(self.id)
+
+    async def status(self) -> RunStatus:
+        """Where the run stands."""
+        return (await self.info()).status
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+class Client:
+    """Reaches runs in a store. Use it with `async with`.
+
+    Everything it writes is on disk when the call returns; the worker that has the
+    store's lease takes it up within a few dozen milliseconds.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL) -> None:
+        """`url` names the store: `sqlite:///shop.db`."""
+        self.url = url
+        self._door: Door | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the store. Raises StoreUnavailable, StoreNotOurs or StoreVersionError."""
+        self._door = StoreDoor(open_store(self.url))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            await door.close()
+
+    @property
+    def door(self) -> Door:
+        """The way to the runs. Raises PerdureError when the client is not open."""
+        if self._door is None:
+            name = type(self).__name__
+            raise PerdureError(f"This {name} is not open.", hint=f"Use `async with {name}(…) as {name.lower()}:`.")
+        return self._door
+
+    # -- starting --------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        call: WorkflowCall[R],
+        *,
+        id: str | None = None,
+        on_conflict: OnConflict = "return",
+        reuse: Reuse = "never",
+        timeout: Seconds | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run[R]:
+        """Start a run; it is on disk when this returns.
+
+        - `id`: yours, or a random one. Starting the same id with the same input again
+          returns the run that is there.
+        - `on_conflict`, when the id is still running: `"return"` it, `"raise"`
+          ConflictError, or `"cancel"` it, wait for its end, and start anew.
+        - `reuse`, when the id has ended: `"never"` returns the ended run, `"if_failed"`
+          starts anew unless it completed, `"always"` starts anew.
+        - `timeout`: seconds (or timedelta) for the whole run.
+        - `tags`: for listing.
+
+        Raises ConflictError if the id belongs to a run with other input or of another
+        workflow, NotSerialisable if an argument cannot be stored; nothing is written then.
+        """
+        definition = _definition_of(call)
+        new = self._new_run(call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags)
+        outcome = await self.door.start(new, definition)
+        while outcome.verdict == "conflict":
+            if outcome.reason != "cancelling":
+                raise _conflict(outcome, definition.name)
+            await self.door.ended(outcome.run.number)
+            outcome = await self.door.start(new, definition)
+        return Run(self, outcome.run.id, outcome.run.number, definition.decode_result)
+
+    async def run(
+        self,
+        call: WorkflowCall[R],
+        *,
+        id: str | None = None,
+        on_conflict: OnConflict = "return",
+        reuse: Reuse = "never",
+        timeout: Seconds | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> R:
+        """Start a run and wait for its result; the options are those of `start`."""
+        run = await self.start(
+            call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags
+        )
+        return await run.result()
+
+    def _new_run(
+        self,
+        call: WorkflowCall[Any],
+        *,
+        id: str | None,
+        on_conflict: OnConflict,
+        reuse: Reuse,
+        timeout: Seconds | None,
+        tags: Mapping[str, str] | None,
+    ) -> NewRun:
+        definition = call.definition
+        door = self.door
+        if id is not None and not 0 < len(id) <= _LONGEST_ID:
+            raise PerdureError(f"A run's id has 1 to {_LONGEST_ID} characters, and this has {len(id)}.")
+        now_ms = door.clock.now_ms()
+        timeout_ms = to_ms(timeout, "timeout") if timeout is not None else definition.timeout_ms
+        return NewRun(
+            id=id if id is not None else str(UUID(bytes=door.source.bytes(16), version=4)),
+            workflow=definition.name,
+            input=call.input(),
+            seed=door.source.bytes(16),
+            created_at_ms=now_ms,
+            python=PYTHON,
+            deadline_ms=None if timeout_ms is None else now_ms + timeout_ms,
+            tags=tuple((tags or {}).items()),
+            on_conflict=on_conflict,
+            reuse=reuse,
+        )
+
+    # -- talking to runs -------------------------------------------------------------------------
+
+    async def get(self, id: str, workflow: Workflow[Any, R] | None = None) -> Run[R]:
+        """A handle on the run of this id. With its `workflow` the result has its type.
+
+        Raises RunNotFound.
+        """
+        row = await self._row(id)
+        decode = workflow.decode_result if workflow is not None else decoder(Any)
+        return Run(self, row.id, row.number, decode)
+
+    async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
+        """Send a signal to a run. See `Run.send`."""
+        row = await self._row(id)
+        message = self._message(row, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id)
+        if not await self.door.send(message) and not signal_id:
+            raise _closed(await self._row(id))
+
+    async def update(self, id: str, update: Update[A, T], value: A) -> T:
+        """Send an update to a run and return its answer. See `Run.update`."""
+        row = await self._row(id)
+        request = self.door.source.bytes(16).hex()
+        reply = await self.door.ask(
+            self._message(row, MessageKind.UPDATE, update.name, update.encode(value), request)
+        )
+        if reply.ok:
+            return update.decode_result(reply.payload or b"null")
+        if reply.payload is None:
+            raise _closed(await self._row(id))
+        error = decode_failure(reply.payload)
+        raise error
+
+    async def cancel(self, id: str, reason: str = "") -> None:
+        """Ask a run to stop; on disk when this returns. Does nothing to a run that has ended."""
+        await self._tell(id, MessageKind.CANCEL, reason)
+
+    async def terminate(self, id: str, reason: str = "") -> None:
+        """End a run at once, with no clean-up. Does nothing to a run that has ended."""
+        await self._tell(id, MessageKind.TERMINATE, reason)
+
+    async def resume(self, id: str) -> None:
+        """Go on with a parked run. Does nothing to one that is running; raises RunClosed if it has ended."""
+        if not await self._tell(id, MessageKind.RESUME, ""):
+            raise _closed(await self._row(id))
+
+    async def _tell(self, id: str, kind: MessageKind, reason: str) -> int:
+        row = await self._row(id)
+        return await self.door.send(self._message(row, kind, reason, None, ""))
+
+    def _message(self, row: RunRow, kind: MessageKind, name: str, payload: bytes | None, request: str) -> Message:
+        return Message(0, row.number, kind, name, payload, request, self.door.clock.now_ms())
+
+    async def _row(self, id: str) -> RunRow:
+        row = await self.door.read(lambda store: store.run_by_id(id))
+        if row is None:
+            raise RunNotFound(
+                f"No run {id!r} in {self.url}.", run_id=id, hint="`perdure list` shows the runs there are."
+            )
+        return row
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def info(self, id: str) -> RunView:
+        """A run as it stands. Raises RunNotFound."""
+        row = await self._row(id)
+        tags = await self.door.read(lambda store: store.tags_of([row.number]))
+        return run_view(row, tags.get(row.number, {}))
+
+    async def list(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: RunStatus | Sequence[RunStatus] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        id_prefix: str = "",
+        limit: int = 100,
+        before: int | None = None,
+    ) -> RunPage:
+        """Runs, newest first, a page at a time; filters that are not given do not filter.
+
+        `created_after` is inclusive, `created_before` exclusive. A run must have all
+        of `tags`. Give a page's `next` as `before` to get the page after it.
+        """
+        wanted = (status,) if isinstance(status, RunStatus) else tuple(status)
+        query = RunQuery(
+            workflow=workflow.name if isinstance(workflow, Workflow) else workflow,
+            statuses=tuple(int(Status[one.name]) for one in wanted),
+            created_after_ms=_ms(created_after),
+            created_before_ms=_ms(created_before),
+            tags=tuple((tags or {}).items()),
+            id_prefix=id_prefix,
+            limit=limit,
+            before=before,
+        )
+        rows = await self.door.read(lambda store: store.list_runs(query))
+        found = await self.door.read(lambda store: store.tags_of([row.number for row in rows]))
+        views = [run_view(row, found.get(row.number, {})) for row in rows]
+        return RunPage(views, rows[-1].number if len(rows) == limit else None)
+
+
+def _definition_of(call: WorkflowCall[R]) -> Workflow[Any, R]:
+    if not isinstance(call, WorkflowCall):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PerdureError(
+            f"{call!r} is not a call of a workflow.", hint="Give start() a call: engine.start(checkout(order))."
+        )
+    return call.definition
+
+
+def _ms(when: datetime | None) -> int | None:
+    return None if when is None else round(when.timestamp() * 1000)
+
+
+def _look_at(store: Store, number: int, name: str) -> tuple[RunRow | None, StateRow | None]:
+    # The run first: a state that is published with the end must not be missed.
+    row = store.run_by_number(number)
+    return row, store.states(number).get(name)
+
+
+def _conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
+    row = outcome.run
+    why = {
+        "input": "it was started with other input",
+        "workflow": f"it belongs to workflow {row.workflow!r}, and this is {workflow!r}",
+        "running": "it is still running, and on_conflict is 'raise'",
+        "ended": "it has ended",
+    }.get(outcome.reason, outcome.reason)
+    return ConflictError(
+        f"Run {row.id!r} exists: {why}. Nothing was started.",
+        run_id=row.id,
+        hint="Use another id, or reuse='always' for an id whose run has ended.",
+    )
+
+
+def _closed(row: RunRow) -> PerdureError:
+    word = Status(row.status).word
+    return RunClosed(
+        f"Run {row.id!r} has ended ({word}) and takes nothing more.",
+        run_id=row.id,
+        hint="Start a new run for it.",
+    )
+
+
+def _ended_badly(row: RunRow) -> RunFailed:
+    kind, verb = _ENDS[row.status]
+    why = f": {describe_failure(row.output)}" if row.output else ""
+    hint = "Put right what failed, then resume it: `perdure resume`, or run.resume()." if kind is RunParked else ""
+    error = kind(f"Run {row.id!r} {verb}{why}.", run_id=row.id, hint=hint)
+    if row.output is not None:
+        error.__cause__ = decode_failure(row.output)
+    return error
+
+
+__all__ = ["Client", "Run", "UpdateRefused"]

@@ -1,0 +1,93 @@
+"""How a client reaches runs: through the store, or through the worker in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from .core.records import Message, NewRun, RunRow, Status
+from .runtime.clock import Clock, Source, SystemClock, SystemSource
+from .runtime.definitions import WorkflowDefinition
+from .stores.base import Batch, Reply, StartOutcome, Store
+
+T = TypeVar("T")
+
+_LOOK_FIRST_S = 0.01
+_LOOK_LATER_S = 0.25
+
+
+class Door(Protocol):
+    """What a client needs of the other side."""
+
+    clock: Clock
+    source: Source
+
+    async def read(self, look: Callable[[Store], T]) -> T:
+        """Read from the store."""
+        ...
+
+    async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
+        """Start a run; it is on disk when this returns."""
+        ...
+
+    async def send(self, message: Message) -> int:
+        """Send a message; it is on disk when this returns. 0: the run has ended, or had it already."""
+        ...
+
+    async def ask(self, message: Message) -> Reply:
+        """Send an update and wait for its answer."""
+        ...
+
+    async def ended(self, number: int) -> RunRow:
+        """Wait until a run has ended or parked."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the other side."""
+        ...
+
+
+class StoreDoor:
+    """Through the store: for processes that run nothing. A worker takes it from there."""
+
+    def __init__(self, store: Store) -> None:
+        self.clock: Clock = SystemClock()
+        self.source: Source = SystemSource()
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-client")
+
+    async def read(self, look: Callable[[Store], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, look, self._store)
+
+    async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
+        committed = await self.read(lambda store: store.submit(Batch(starts=[new])))
+        return committed.starts[0]
+
+    async def send(self, message: Message) -> int:
+        committed = await self.read(lambda store: store.submit(Batch(messages=[message])))
+        return committed.messages[0]
+
+    async def ask(self, message: Message) -> Reply:
+        if not await self.send(message):
+            return Reply(message.request, False, None, 0)
+        wait_s = _LOOK_FIRST_S
+        while (reply := await self.read(lambda store: store.reply(message.request))) is None:
+            await asyncio.sleep(wait_s)
+            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
+        return reply
+
+    async def ended(self, number: int) -> RunRow:
+        wait_s = _LOOK_FIRST_S
+        while True:
+            row = await self.read(lambda store: store.run_by_number(number))
+            assert row is not None, f"run number {number} was removed while somebody waited for it"
+            if row.status != Status.RUNNING:
+                return row
+            await asyncio.sleep(wait_s)
+            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
+        self._thread.shutdown()

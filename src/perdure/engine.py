@@ -1,0 +1,214 @@
+"""`Engine`: a worker and a client in one object. The composition root of what runs runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .blocks.workflow import Workflow
+from .client import Client
+from .core.records import Message, MessageKind, NewRun, RunRow, Status
+from .errors import StoreError
+from .runtime.clock import Clock, Source, SystemClock, SystemSource
+from .runtime.definitions import WorkflowDefinition
+from .runtime.driver import RESIDENTS_KEPT, Driver
+from .runtime.inbox import Inbox
+from .runtime.recovery import Recovery
+from .runtime.registry import Registry
+from .runtime.lease import LeaseKeeper
+from .stores.base import Reply, StartOutcome, Store
+from .stores.opening import DEFAULT_URL, open_store
+
+T = TypeVar("T")
+
+_log = logging.getLogger("perdure")
+
+
+class EngineDoor:
+    """Through the worker of this process: what is sent is handed over without being looked for."""
+
+    def __init__(self, driver: Driver, inbox: Inbox, store: Store) -> None:
+        self.clock = driver.clock
+        self.source = driver.source
+        self._driver = driver
+        self._inbox = inbox
+        self._store = store
+
+    async def read(self, look: Callable[[Store], T]) -> T:
+        return look(self._store)
+
+    async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
+        driver = self._driver
+        driver.registry.add(definition)
+        started: asyncio.Future[StartOutcome] = asyncio.get_running_loop().create_future()
+
+        def on_start(outcome: StartOutcome | Exception) -> None:
+            if isinstance(outcome, Exception):
+                if not started.done():
+                    started.set_exception(outcome)
+                return
+            if outcome.verdict == "started":
+                driver.begin(outcome.run, definition)
+            if not started.done():
+                started.set_result(outcome)
+
+        self._check_alive()
+        driver.committer.add_start(new, on_start, caller=True)
+        return await started
+
+    async def send(self, message: Message) -> int:
+        driver = self._driver
+        sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def on_message(position: int | Exception) -> None:
+            if isinstance(position, Exception):
+                if not sent.done():
+                    sent.set_exception(position)
+                return
+            if position:
+                self._inbox.hand_over(message._replace(pos=position))
+            if not sent.done():
+                sent.set_result(position)
+
+        self._check_alive()
+        driver.committer.add_message(message, on_message, caller=True)
+        return await sent
+
+    async def ask(self, message: Message) -> Reply:
+        waiter = self._driver.closing.wait_reply(message.request)
+        if not await self.send(message):
+            return Reply(message.request, False, None, 0)
+        return await waiter
+
+    async def ended(self, number: int) -> RunRow:
+        # Listen before looking: the end may come between the two.
+        waiter = self._driver.closing.wait(number)
+        resident = self._driver.residents.get(number)
+        if resident is None or resident.closing:
+            row = self._store.run_by_number(number)
+            if row is not None and row.status != Status.RUNNING:
+                waiter.cancel()
+                return row
+        self._check_alive()
+        return await waiter
+
+    def _check_alive(self) -> None:
+        error = self._driver.committer.error
+        if error is not None:
+            raise error
+
+    async def close(self) -> None:
+        """Nothing of its own to let go."""
+
+
+class Engine(Client):
+    """Runs workflows in this process, kept in one store.
+
+        async with Engine("sqlite:///shop.db") as engine:
+            receipt = await engine.run(checkout(order), id="order-17")
+
+    When it opens, it takes the store's lease (StoreInUse if another worker is
+    alive), and goes on with every run that was interrupted. When it closes, steps
+    under way are cancelled, what is done is written, and runs wait on disk for
+    the next engine. After `kill -9` the next one goes on at once.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        workflows: Iterable[Workflow[Any, Any]] | None = None,
+        clock: Clock | None = None,
+        source: Source | None = None,
+        residents_kept: int = RESIDENTS_KEPT,
+    ) -> None:
+        """`url` names the store. `workflows`: run only these; by default all that are defined.
+
+        `clock` and `source` are for tests. `residents_kept`: how many waiting runs
+        stay in memory; the others are replayed when their time comes.
+        """
+        super().__init__(url)
+        self._workflows = workflows
+        self._clock: Clock = clock or SystemClock()
+        self._source: Source = source or SystemSource()
+        self._residents_kept = residents_kept
+        self._store: Store | None = None
+        self._driver: Driver | None = None
+        self._inbox: Inbox | None = None
+        self._keeper: LeaseKeeper | None = None
+        self._stopped: asyncio.Future[BaseException] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the store, take the lease, and go on with what was interrupted."""
+        store = open_store(self.url)
+        try:
+            await self._open(store)
+        except BaseException:
+            store.close()
+            raise
+        return self
+
+    async def _open(self, store: Store) -> None:
+        keeper = LeaseKeeper(store, self._clock, f"{socket.gethostname()}:{os.getpid()}")
+        lease = keeper.acquire()
+        self._store, self._keeper = store, keeper
+        self._stopped = asyncio.get_running_loop().create_future()
+        driver = self._driver = Driver(
+            store,
+            lease,
+            Registry(self._workflows),
+            self._clock,
+            self._source,
+            on_fatal=self._fatal,
+            residents_kept=self._residents_kept,
+        )
+        inbox = self._inbox = Inbox(driver)
+        recovery = self._recovery = Recovery(driver)
+        self._door = EngineDoor(driver, inbox, store)
+        await recovery.recover()
+        driver.timers.start()
+        inbox.start()
+        keeper.start(driver.committer)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        driver, store, keeper, inbox = self._driver, self._store, self._keeper, self._inbox
+        self._door = None
+        if driver is None or store is None or keeper is None or inbox is None:
+            return
+        inbox.stop()
+        keeper.stop()
+        await driver.stop()
+        driver.closing.stop(StoreError("The engine was closed before the run ended.", hint="The run goes on when an engine opens the store."))
+        try:
+            keeper.release()
+        except StoreError as failed:
+            _log.warning("The lease could not be given back: %s", failed)
+        store.close()
+
+    def _fatal(self, error: BaseException) -> None:
+        """The worker cannot write any more: everybody who waits hears why."""
+        _log.error("The engine on %s has stopped: %s", self.url, error)
+        if self._driver is not None:
+            self._driver.closing.stop(error)
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(error)
+
+    async def serve(self) -> None:
+        """Run until cancelled. Raises what stopped the worker, such as LeaseLost."""
+        assert self._stopped is not None, "the engine is not open"
+        raise await asyncio.shield(self._stopped)
+
+    @property
+    def unknown_workflows(self) -> frozenset[str]:
+        """Workflows that stored runs need and this process does not define; those runs wait."""
+        return frozenset(self._driver.unknown) if self._driver is not None else frozenset()
+
+
+__all__ = ["Engine", "MessageKind"]

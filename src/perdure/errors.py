@@ -1,0 +1,345 @@
+"""Every error that Perdure raises, in one tree.
+
+Each message has three parts: what happened (with the ids), why, and what to do
+next. The last part is also kept apart as `hint`, so that the command line can
+show it on its own line, and `code` is stable, so that programs can match it.
+
+    PerdureError
+    ├── DefinitionError            a @workflow or @step that cannot work as written
+    ├── NotSerialisable            a value that cannot be written as JSON
+    │   └── PayloadTooLarge
+    ├── NotDecodable               JSON that does not fit the type it is read as
+    ├── BoundaryError              workflow code did what only a step may do
+    │   ├── OutsideRun             a block was used where no run stands
+    │   └── NotAwaited             a durable call was made and never awaited
+    ├── StepError                  what a step's attempt or a whole step came to
+    │   ├── StepFailed             all attempts failed; also an instance of the last error's type
+    │   ├── StepTimedOut           an attempt, or all of them, took too long (a TimeoutError)
+    │   ├── HeartbeatTimedOut      an attempt stopped calling heartbeat() (a TimeoutError)
+    │   ├── StepProcessDied        the process that ran the attempt ended
+    │   └── ForeignError           an exception of a type that is not known here
+    ├── RunError                   about one run, named by `run_id`
+    │   ├── RunNotFound
+    │   ├── RunClosed              the run has ended and takes nothing more
+    │   ├── ConflictError          the id is taken
+    │   ├── WorkflowNotRegistered  no such workflow in this process
+    │   ├── UpdateRefused          the validator said no; nothing was recorded
+    │   ├── JournalMismatch        the code no longer matches the journal
+    │   └── RunFailed              what result() raises when there is no result
+    │       ├── RunCancelled
+    │       ├── RunTerminated
+    │       ├── RunTimedOut
+    │       └── RunParked          stopped and waiting for a person; not ended
+    └── StoreError                 about the place where runs are kept
+        ├── StoreUnavailable       the file cannot be opened, read or written now
+        │   ├── StoreReadOnly
+        │   └── StoreFull
+        ├── StoreNotOurs           the file is something else
+        ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
+        ├── StoreCorrupt
+        ├── StoreInUse             another worker holds the lease
+        └── LeaseLost              this worker's lease ended; nothing was written
+
+`NonRetryable` stands beside the tree: it is for your own errors. Two more are
+no errors but control flow, and derive from BaseException so that
+`except Exception` in a workflow cannot swallow them: `RunEvicted` and
+`ContinueAsNew`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PerdureError(Exception):
+    """The base of all errors of this library."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        """`what` says what happened and why; `hint` what to do next."""
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.hint}" if self.hint else self.what
+
+
+class NonRetryable(Exception):
+    """Derive your own error from this, and a step that raises it is not tried again.
+
+    The error reaches the workflow at once, as itself. A workflow that lets it
+    pass fails; it does not park, since to try again would not help.
+    """
+
+
+class DefinitionError(PerdureError):
+    """A workflow, step, signal, state or update that cannot work as it is written."""
+
+    code = "definition"
+
+
+class NotSerialisable(PerdureError):
+    """A value cannot be written as JSON. Nothing was recorded."""
+
+    code = "not_serialisable"
+
+    def __init__(self, path: str, reason: str, *, hint: str = "") -> None:
+        """`path` leads to the value: `charge(order).items[3].callback`."""
+        super().__init__(
+            f"{path}: {reason}.",
+            hint=hint
+            or "Pass plain data: dataclasses, msgspec Structs, attrs or pydantic models, "
+            "lists, dicts with text keys, text, numbers, bytes, dates, enums.",
+        )
+        self.path = path
+        self.reason = reason
+
+
+class PayloadTooLarge(NotSerialisable):
+    """A value is larger than a record may be. Nothing was recorded."""
+
+    code = "payload_too_large"
+
+    def __init__(self, path: str, *, size: int, limit: int) -> None:
+        """`size` and `limit` are bytes of JSON."""
+        super().__init__(
+            path,
+            f"the value is {size:,} bytes as JSON, and the limit is {limit:,}",
+            hint="Store the data elsewhere (a file, a bucket) and pass its name.",
+        )
+        self.size = size
+        self.limit = limit
+
+
+class NotDecodable(PerdureError):
+    """JSON does not fit the type it is to be read as."""
+
+    code = "not_decodable"
+
+    def __init__(self, where: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"{where}: {reason}.", hint=hint)
+        self.where = where
+        self.reason = reason
+
+
+class BoundaryError(PerdureError):
+    """Workflow code did what only a step may do: it would not replay the same."""
+
+    code = "boundary"
+
+
+class OutsideRun(BoundaryError):
+    """A block that needs a run was used where none stands."""
+
+    code = "outside_run"
+
+
+class NotAwaited(BoundaryError):
+    """A durable call was made inside a run and never awaited."""
+
+    code = "not_awaited"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One failed attempt of a step."""
+
+    number: int
+    error: str
+    """The type's name and the message."""
+    at_ms: int
+    """When it failed, in Unix milliseconds."""
+
+
+class StepError(PerdureError):
+    """What a step's attempt, or a whole step, came to."""
+
+    code = "step"
+
+
+class StepFailed(StepError):
+    """A step failed in all its attempts.
+
+    What is raised in the workflow is an instance of this *and* of the last
+    error's own type, where that type is known here: both `except StepFailed`
+    and `except OutOfStock` catch it. A workflow that lets it pass, and has no
+    clean-up to do, parks the run; `resume` tries the step again.
+    """
+
+    code = "step_failed"
+    step: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+
+class StepTimedOut(StepError, TimeoutError):
+    """An attempt took longer than `timeout`, or all of them longer than `deadline`."""
+
+    code = "step_timed_out"
+
+
+class HeartbeatTimedOut(StepError, TimeoutError):
+    """An attempt did not call `step_info().heartbeat()` in time."""
+
+    code = "heartbeat_timed_out"
+
+
+class StepProcessDied(StepError):
+    """The process in which the attempt ran ended before it answered."""
+
+    code = "step_process_died"
+
+
+class ForeignError(StepError):
+    """An exception that was recorded by name and whose type is not known here."""
+
+    code = "foreign_error"
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+
+
+class RunError(PerdureError):
+    """About one run."""
+
+    code = "run"
+
+    def __init__(self, what: str, *, run_id: str, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.run_id = run_id
+
+
+class RunNotFound(RunError):
+    """No run has this id in this store."""
+
+    code = "run_not_found"
+
+
+class RunClosed(RunError):
+    """The run has ended, and takes no signal, update or cancel any more."""
+
+    code = "run_closed"
+
+
+class ConflictError(RunError):
+    """The id belongs to another run: other workflow, other input, or one that may not be replaced."""
+
+    code = "conflict"
+
+
+class WorkflowNotRegistered(RunError):
+    """The run's workflow is not defined in this process."""
+
+    code = "workflow_not_registered"
+
+
+class UpdateRefused(RunError):
+    """The run's validator refused the update; nothing was recorded."""
+
+    code = "update_refused"
+
+
+class JournalMismatch(RunError):
+    """The workflow's code no longer asks for what its journal holds."""
+
+    code = "journal_mismatch"
+
+
+class RunFailed(RunError):
+    """The run ended without a result; the error that ended it is the `__cause__`."""
+
+    code = "run_failed"
+
+
+class RunCancelled(RunFailed):
+    """The run was cancelled."""
+
+    code = "run_cancelled"
+
+
+class RunTerminated(RunFailed):
+    """The run was terminated: ended at once, with no clean-up."""
+
+    code = "run_terminated"
+
+
+class RunTimedOut(RunFailed):
+    """The run took longer than its `timeout`."""
+
+    code = "run_timed_out"
+
+
+class RunParked(RunFailed):
+    """The run has stopped and waits for a person. It has not ended: `resume` goes on with it."""
+
+    code = "run_parked"
+
+
+class StoreError(PerdureError):
+    """About the place where runs are kept."""
+
+    code = "store"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be opened, read or written now."""
+
+    code = "store_unavailable"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store can be read but not written."""
+
+    code = "store_read_only"
+
+
+class StoreFull(StoreUnavailable):
+    """There is no space left. Nothing was written."""
+
+    code = "store_full"
+
+
+class StoreNotOurs(StoreError):
+    """The file is not a Perdure store."""
+
+    code = "store_not_ours"
+
+
+class StoreVersionError(StoreError):
+    """The file, or the database library, is of a version that this release cannot use."""
+
+    code = "store_version"
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged."""
+
+    code = "store_corrupt"
+
+
+class StoreInUse(StoreError):
+    """Another worker holds the lease on this store."""
+
+    code = "store_in_use"
+
+
+class LeaseLost(StoreError):
+    """This worker's lease ended and another took over. Nothing was written."""
+
+    code = "lease_lost"
+
+
+class RunEvicted(BaseException):
+    """The run has left this process's memory; code that still unwinds may do nothing more.
+
+    A BaseException, so that `except Exception` in a `finally` cannot hide it.
+    Only seen by workflow code that is being dropped: its effects go nowhere.
+    """
+
+
+class ContinueAsNew(BaseException):
+    """Ends this run's journal and begins a new one; raised by `continue_as_new()`."""

@@ -1,0 +1,65 @@
+"""What a step may know of itself while it runs: `step_info()`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from hashlib import blake2b
+from typing import Any
+
+
+class StepInfo:
+    """One attempt of a step, seen from inside it."""
+
+    __slots__ = ("_beat", "_last_details", "_seed", "attempt", "key", "run_id", "step", "workflow")
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        workflow: str,
+        step: str,
+        key: str,
+        attempt: int,
+        seed: bytes,
+        last_details: bytes | None,
+        beat: Callable[[bytes | None], None],
+    ) -> None:
+        self.run_id = run_id
+        """The id of the run that asked for the step."""
+        self.workflow = workflow
+        self.step = step
+        self.key = key
+        """The call's place in the run: `0/2/charge`."""
+        self.attempt = attempt
+        """1 for the first try. A try that a crash interrupted is not counted."""
+        self._seed = seed
+        self._last_details = last_details
+        self._beat = beat
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hex digits that name this call: the same in every attempt and after every crash.
+
+        No other call has it, in this store or another: it is the BLAKE2b hash of
+        16 random bytes drawn when the run started and of the call's key.
+        """
+        return blake2b(self.key.encode(), key=self._seed, digest_size=16).hexdigest()
+
+    @property
+    def last_details(self) -> Any:
+        """What the last `heartbeat(details)` of an earlier attempt said; None without one."""
+        return None if self._last_details is None else json.loads(self._last_details)
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Say that this attempt is alive, and how far it is.
+
+        `details` is plain JSON data; it reaches the store with the next commit,
+        and the next attempt as `last_details`. May be called from the step's thread.
+        """
+        self._beat(None if details is None else json.dumps(details, allow_nan=False).encode())
+
+
+current_step: ContextVar[StepInfo] = ContextVar("perdure_step")
+"""Set while a step's function runs, and nowhere else."""

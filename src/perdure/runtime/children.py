@@ -1,0 +1,145 @@
+"""Children: runs that a run started.
+
+A child is a run of its own with its own journal. Its id is made from its
+parent's id and the place of the call, so that asking again after a crash finds
+the child that is there. Its end is sent to the parent as a message, in the same
+commit as the end itself.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..codec.failures import encode_failure
+from ..codec.json import encode
+from ..core.commands import StartApart, StartChild
+from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
+from ..errors import ConflictError
+from ..stores.base import StartOutcome
+from .clock import Clock
+from .definitions import WorkflowCallLike
+from .resident import Resident
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOptions:
+    """How `start_child` wants its child."""
+
+    id: str | None = None
+    on_parent_close: str = "cancel"
+    timeout_ms: int | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Children:
+    """Starts, cancels and hears of the children of this worker's runs."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = weakref.proxy(driver)
+        self.deliver: Callable[[Message], None] = lambda message: None
+        """What to do with a message that this worker sent itself; set by the inbox."""
+
+    @property
+    def _clock(self) -> Clock:
+        return self._driver.clock
+
+    def start(self, resident: Resident, pending: StartChild) -> None:
+        """Start a child; one that is there already from before a crash is taken as it is."""
+        driver = self._driver
+        call: WorkflowCallLike = pending.call
+        definition = call.definition
+        driver.registry.add(definition)
+        options = pending.options if isinstance(pending.options, ChildOptions) else ChildOptions()
+        now_ms = driver.clock.now_ms()
+        timeout_ms = options.timeout_ms if options.timeout_ms is not None else definition.timeout_ms
+        row = resident.row
+        own = row.id if row.generation == 1 else f"{row.id}~{row.generation}"
+        new = NewRun(
+            id=options.id or f"{own}/{pending.key}",
+            workflow=definition.name,
+            input=call.input(),
+            seed=driver.source.bytes(16),
+            created_at_ms=now_ms,
+            python=row.python,
+            deadline_ms=None if timeout_ms is None else now_ms + timeout_ms,
+            tags=options.tags,
+            parent=resident.number,
+            parent_key=f"{pending.key}/end" if isinstance(pending, StartApart) else pending.key,
+            on_parent_close=options.on_parent_close,
+        )
+        resident.in_flight[pending.key] = None
+        driver.committer.add_start(new, lambda outcome: self._started(resident, pending, outcome), caller=False)
+
+    def _started(self, resident: Resident, pending: StartChild, outcome: StartOutcome | Exception) -> None:
+        if isinstance(outcome, Exception):
+            return  # the worker has stopped
+        driver = self._driver
+        abandoned = resident.in_flight.pop(pending.key, ...) is ...
+        call: WorkflowCallLike = pending.call
+        child = outcome.run
+        ours = child.parent == resident.number and child.parent_key.removesuffix("/end") == pending.key
+        if not ours:
+            error = ConflictError(
+                f"Child {child.id!r} of run {resident.row.id!r} cannot start: the id belongs to another run.",
+                run_id=child.id,
+                hint="Give start_child another id.",
+            )
+            driver.record(resident, Kind.CHILD_FAILED, pending.key, pending.digest, encode_failure(error))
+            return
+        if resident.children is None:
+            resident.children = {}
+        resident.children[pending.key] = child.number
+        if outcome.verdict == "started":
+            driver.begin(child, call.definition)
+        if abandoned:
+            if child.on_parent_close == "cancel":
+                self._cancel_child(child.number)
+        elif isinstance(pending, StartApart):
+            payload = encode(child.id, "child id")
+            driver.record(resident, Kind.CHILD_STARTED, pending.key, pending.digest, payload)
+        elif not resident.closing:
+            driver.carry_out(resident)  # it may be idle now
+
+    def cancel(self, resident: Resident, key: str) -> None:
+        """Cancel the child of one call, whose waiter is gone."""
+        number = (resident.children or {}).get(key.removesuffix("/end"))
+        if number is not None:
+            self._cancel_child(number)
+            return
+        for child in self._driver.store.children(resident.number):
+            if child.parent_key.removesuffix("/end") == key.removesuffix("/end"):
+                self._cancel_child(child.number)
+
+    def _cancel_child(self, number: int) -> None:
+        message = Message(0, number, MessageKind.CANCEL, "cancelled by its parent", None, "", self._clock.now_ms())
+        self._driver.committer.add_message(message, self.told(message), caller=False)
+
+    def open_children(self, resident: Resident) -> list[RunRow]:
+        """Children that are still open and end with their parent."""
+        if not resident.execution.has_children:
+            return []
+        return [
+            child
+            for child in self._driver.store.children(resident.number)
+            if Status(child.status).is_open and child.on_parent_close == "cancel"
+        ]
+
+    def close_all(self, resident: Resident) -> None:
+        """The parent ends: cancel the children that end with it."""
+        for child in self.open_children(resident):
+            self._cancel_child(child.number)
+
+    def told(self, message: Message) -> Callable[[int | Exception], None]:
+        """A callback for the committer that hands the message on once it is on disk."""
+
+        def hand_on(position: int | Exception) -> None:
+            if isinstance(position, int) and position:
+                self.deliver(message._replace(pos=position))
+
+        return hand_on

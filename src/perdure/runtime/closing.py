@@ -1,0 +1,185 @@
+"""How runs end and park, and who is told.
+
+The end of a run is one commit: its status and output, the message to its
+parent, the cancellations of its children, and (continue_as_new) the next
+generation. Whoever waits for the result hears of it when that is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..codec.failures import encode_failure
+from ..core.commands import Outcome
+from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
+from ..errors import JournalMismatch, PerdureError
+from ..stores.base import Reply, RunEnd, StartOutcome
+from .definitions import WorkflowCallLike
+from .resident import Resident
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+_log = logging.getLogger("perdure")
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+class ChildEnd(msgspec.Struct, array_like=True):
+    """The payload of a CHILD_ENDED message."""
+
+    status: int
+    output: bytes | None
+
+
+_encode_end = msgspec.msgpack.Encoder().encode
+decode_end = msgspec.msgpack.Decoder(ChildEnd).decode
+
+
+class Closing:
+    """Ends runs, and keeps who waits for their ends."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._waiters: dict[int, list[asyncio.Future[RunRow]]] = {}
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def wait(self, number: int) -> asyncio.Future[RunRow]:
+        """A future that has the run's row once it has ended or parked."""
+        future: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(number, []).append(future)
+        return future
+
+    def wait_reply(self, request: str) -> asyncio.Future[Reply]:
+        """A future that has the answer to an update."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies[request] = future
+        return future
+
+    def answer(self, reply: Reply, error: Exception | None) -> None:
+        """An update's answer is on disk (or the worker has stopped)."""
+        waiter = self._replies.pop(reply.request, None)
+        if waiter is not None and not waiter.done():
+            if error is None:
+                waiter.set_result(reply)
+            else:
+                waiter.set_exception(error)
+
+    def stop(self, error: BaseException) -> None:
+        """Nobody will hear of anything any more."""
+        waiters: list[asyncio.Future[Any]] = [*self._replies.values()]
+        for futures in self._waiters.values():
+            waiters.extend(futures)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._waiters.clear()
+        self._replies.clear()
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def close(self, resident: Resident, outcome: Outcome) -> None:
+        """Write the end of a run, or that it parks because a step failed for good."""
+        if resident.closing:
+            return
+        driver = self._driver
+        for task in resident.in_flight.values():
+            if task is not None:
+                task.cancel()
+        resident.in_flight.clear()
+        if outcome.forget_from is not None:
+            driver.committer.batch.forgotten.append((resident.number, outcome.forget_from))
+        self._write_end(resident, outcome.status, outcome.output)
+        if outcome.status is Status.CONTINUED:
+            self._continue(resident.row, outcome.next_call)
+
+    def park(self, resident: Resident, error: Exception) -> None:
+        """Stop a run whose code breaks a law; nothing that it asked for in this event is done."""
+        if resident.closing:
+            return
+        driver = self._driver
+        resident.execution.commands.clear()
+        for task in resident.in_flight.values():
+            if task is not None:
+                task.cancel()
+        resident.in_flight.clear()
+        resident.execution.drop()
+        if isinstance(error, JournalMismatch) and resident.row.python not in ("", PYTHON):
+            error.add_note(f"The run was recorded on Python {resident.row.python}; this worker runs {PYTHON}.")
+        if isinstance(error, PerdureError):
+            _log.warning("Run %r is parked. %s", resident.row.id, error)
+        else:
+            _log.error("Run %r is parked.", resident.row.id, exc_info=error)
+        self._write_end(resident, Status.PARKED, encode_failure(error))
+
+    def end_now(self, row: RunRow, resident: Resident | None, status: Status, output: bytes) -> None:
+        """End a run from outside, in memory or not, with no clean-up (terminate)."""
+        if resident is None:
+            resident = self._driver.make_resident(row)
+        else:
+            resident.execution.drop()
+            for task in resident.in_flight.values():
+                if task is not None:
+                    task.cancel()
+            resident.in_flight.clear()
+        self._write_end(resident, status, output)
+
+    def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:
+        driver = self._driver
+        driver.forget(resident)
+        resident.closing = True
+        now_ms = max(driver.clock.now_ms(), resident.last_at_ms)
+        ended_ms = None if status is Status.PARKED else now_ms
+        driver.committer.batch.ends.append(RunEnd(status, output, ended_ms, None, resident.number))
+        row = resident.row._replace(status=int(status), output=output, ended_at_ms=ended_ms, wake_at_ms=None)
+        if status is not Status.PARKED:
+            driver.children.close_all(resident)
+            if row.parent is not None and status is not Status.CONTINUED:
+                end = _encode_end(ChildEnd(status, output))
+                message = Message(0, row.parent, MessageKind.CHILD_ENDED, row.parent_key, end, "", now_ms)
+                driver.committer.add_message(message, driver.children.told(message), caller=False)
+        driver.committer.after_commit(lambda error: self._tell(row, error))
+
+    def _tell(self, row: RunRow, error: Exception | None) -> None:
+        for waiter in self._waiters.pop(row.number, ()):
+            if not waiter.done():
+                if error is None:
+                    waiter.set_result(row)
+                else:
+                    waiter.set_exception(error)
+
+    def _continue(self, row: RunRow, call: Any) -> None:
+        driver = self._driver
+        next_call: WorkflowCallLike = call
+        driver.registry.add(next_call.definition)
+        now_ms = driver.clock.now_ms()
+        timeout_ms = next_call.definition.timeout_ms
+        new = NewRun(
+            id=row.id,
+            workflow=next_call.definition.name,
+            input=next_call.input(),
+            seed=driver.source.bytes(16),
+            created_at_ms=now_ms,
+            python=PYTHON,
+            deadline_ms=row.deadline_ms if timeout_ms is None else now_ms + timeout_ms,
+            tags=tuple(driver.store.tags_of([row.number]).get(row.number, {}).items()),
+            parent=row.parent,
+            parent_key=row.parent_key,
+            on_parent_close=row.on_parent_close,
+        )
+
+        def begin(outcome: StartOutcome | Exception) -> None:
+            if not isinstance(outcome, Exception) and outcome.verdict == "started":
+                driver.begin(outcome.run, next_call.definition)
+
+        driver.committer.add_start(new, begin, caller=False)
+
+
+__all__ = ["PYTHON", "ChildEnd", "Closing", "Kind", "decode_end"]

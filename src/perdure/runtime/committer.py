@@ -1,0 +1,287 @@
+"""Group commit: what all runs produced since the last commit goes to disk in one transaction.
+
+One writer thread holds the store. The loop hands it a batch and then waits for
+it, but only for a moment: a commit of a fraction of a millisecond is answered
+without a trip through the loop, and one that takes longer (a slow disk, a large
+batch) does not stop the loop. Python's threads share one lock, and a loop that
+is always busy would starve the writer for seconds; so while a commit is under
+way the loop steps aside for it every now and then.
+
+The order in which records are added is the order in which they are written and
+delivered. After a StoreFull, what callers asked for is refused to them, and
+what runs did is kept and tried again until there is space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..core.records import Message, NewRun, Record
+from ..errors import LeaseLost, StoreFull
+from ..stores.base import Batch, Committed, Lease, RecordRow, StartOutcome, Store, is_empty
+
+if TYPE_CHECKING:
+    from .resident import Resident
+
+_log = logging.getLogger("perdure")
+
+# Long enough for the usual commit, short enough for the caller's loop.
+_PATIENCE_S = 0.001
+# How long the loop steps aside for a commit that takes longer, and how often.
+_ASIDE_S = 0.005
+_ASIDE_EVERY_S = 0.001
+_FULL_FIRST_WAIT_S = 0.2
+_FULL_LONGEST_WAIT_S = 5.0
+
+OnStart = Callable[[StartOutcome | Exception], None]
+OnMessage = Callable[[int | Exception], None]
+
+
+class Deliver(Protocol):
+    """What the driver does with a commit that is on disk."""
+
+    def __call__(self, deliveries: list[tuple[Resident, Record, Any]]) -> None: ...
+
+
+class _Group:
+    """One batch and what waits for it."""
+
+    __slots__ = ("batch", "deliveries", "done", "finished", "on_commit", "on_messages", "on_starts", "result", "told")
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self.deliveries: list[tuple[Resident, Record, Any]] = []
+        self.on_starts: list[tuple[OnStart, bool]] = []
+        self.on_messages: list[tuple[OnMessage, bool] | None] = []
+        self.on_commit: list[Callable[[Exception | None], None]] = []
+        self.result: Committed | BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.finished = False
+        self.told = False
+        """Whether the loop has gone away and must be told by call_soon_threadsafe."""
+
+
+class Committer:
+    """The one door to the store for everything that a worker writes."""
+
+    def __init__(self, store: Store, lease: Lease, deliver: Deliver, on_fatal: Callable[[BaseException], None]) -> None:
+        self._store = store
+        self._lease = lease
+        self._deliver = deliver
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._group = _Group()
+        self._scheduled = False
+        self._in_flight: _Group | None = None
+        self._mutex = threading.Lock()
+        self._work: SimpleQueue[_Group | None] = SimpleQueue()
+        self._full_wait_s = 0.0
+        self._idle: list[asyncio.Future[None]] = []
+        self._dead: BaseException | None = None
+        self._thread = threading.Thread(target=self._write_forever, name="perdure-committer", daemon=True)
+        self._thread.start()
+
+    # -- adding to the next commit ---------------------------------------------------------------
+
+    @property
+    def batch(self) -> Batch:
+        """The batch that is being filled; call `schedule` after adding to it."""
+        return self._group.batch
+
+    def add_record(self, resident: Resident, record: Record, value: Any) -> None:
+        """Write a record, and deliver it to its run once it is on disk."""
+        group = self._group
+        group.batch.records.append(RecordRow(resident.number, *record))
+        group.deliveries.append((resident, record, value))
+        if not self._scheduled:
+            self.schedule()
+
+    def add_start(self, new: NewRun, on_start: OnStart, *, caller: bool) -> None:
+        """Start a run. `caller`: somebody waits who can be told of a full disk."""
+        self._group.batch.starts.append(new)
+        self._group.on_starts.append((on_start, caller))
+        self.schedule()
+
+    def add_message(self, message: Message, on_message: OnMessage | None, *, caller: bool) -> None:
+        """Send a message; `on_message` gets its position."""
+        self._group.batch.messages.append(message)
+        self._group.on_messages.append(None if on_message is None else (on_message, caller))
+        self.schedule()
+
+    def after_commit(self, callback: Callable[[Exception | None], None]) -> None:
+        """Call back when what was added so far is on disk, or with the error that stopped the worker."""
+        self._group.on_commit.append(callback)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Commit soon: at the end of this turn of the loop, so that others can join."""
+        if not self._scheduled and self._dead is None:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    # -- the loop's side -------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._in_flight is not None or self._dead is not None:
+            return  # what is added meanwhile goes with the next commit
+        group = self._group
+        if is_empty(group.batch):
+            self._group = _Group()
+            for callback in group.on_commit:
+                callback(None)
+            self._wake_idle()
+            return
+        self._group = _Group()
+        self._in_flight = group
+        self._work.put(group)
+        if group.done.acquire(timeout=_PATIENCE_S):
+            self._finish(group)
+        else:
+            self._leave(group)
+
+    def _leave(self, group: _Group) -> None:
+        with self._mutex:
+            if not group.finished:
+                group.told = True
+                self._loop.call_later(_ASIDE_EVERY_S, self._step_aside, group)
+                return
+        self._finish(group)
+
+    def _step_aside(self, group: _Group) -> None:
+        if self._in_flight is not group or group.finished:
+            return
+        if group.done.acquire(timeout=_ASIDE_S):
+            group.done.release()
+        else:
+            self._loop.call_later(_ASIDE_EVERY_S, self._step_aside, group)
+
+    def _finish(self, group: _Group) -> None:
+        if self._in_flight is not group:
+            return
+        self._in_flight = None
+        result = group.result
+        if isinstance(result, StoreFull):
+            self._keep(group, result)
+            return
+        if isinstance(result, BaseException):
+            self._die(result, group)
+            return
+        assert result is not None
+        self._full_wait_s = 0.0
+        for (on_start, _), outcome in zip(group.on_starts, result.starts, strict=True):
+            on_start(outcome)
+        for callback, position in zip(group.on_messages, result.messages, strict=True):
+            if callback is not None:
+                callback[0](position)
+        self._deliver(group.deliveries)
+        for callback in group.on_commit:
+            callback(None)
+        if self._group.on_commit or not is_empty(self._group.batch):
+            self.schedule()
+        else:
+            self._wake_idle()
+
+    def _keep(self, group: _Group, full: StoreFull) -> None:
+        """No space: refuse what callers wait for, keep what runs did, and try again in a while."""
+        batch, newer = group.batch, self._group
+        starts = [(new, back) for new, back in zip(batch.starts, group.on_starts, strict=True) if not back[1]]
+        sent = [
+            (message, back)
+            for message, back in zip(batch.messages, group.on_messages, strict=True)
+            if back is None or not back[1]
+        ]
+        for on_start, caller in group.on_starts:
+            if caller:
+                on_start(full)
+        for back in group.on_messages:
+            if back is not None and back[1]:
+                back[0](full)
+        batch.starts, group.on_starts = [new for new, _ in starts], [back for _, back in starts]
+        batch.messages, group.on_messages = [message for message, _ in sent], [back for _, back in sent]
+        _append(group, newer)
+        group.done, group.finished, group.told, group.result = threading.Lock(), False, False, None
+        group.done.acquire()
+        self._group = group
+        self._full_wait_s = min(_FULL_LONGEST_WAIT_S, max(_FULL_FIRST_WAIT_S, 2 * self._full_wait_s))
+        _log.warning("%s Trying again in %.1f s; nothing is lost.", full, self._full_wait_s)
+        self._scheduled = True
+        self._loop.call_later(self._full_wait_s, self._flush)
+
+    def _die(self, error: BaseException, group: _Group) -> None:
+        """The worker can write no more: tell everybody who waits."""
+        self._dead = error
+        told = error if isinstance(error, Exception) else LeaseLost(f"The worker stopped: {error!r}.")
+        for waiting in (group, self._group):
+            for on_start, _ in waiting.on_starts:
+                on_start(told)
+            for back in waiting.on_messages:
+                if back is not None:
+                    back[0](told)
+            for callback in waiting.on_commit:
+                callback(told)
+        self._group = _Group()
+        self._wake_idle()
+        self._on_fatal(error)
+
+    def _wake_idle(self) -> None:
+        waiters, self._idle = self._idle, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def drain(self) -> None:
+        """Wait until everything added so far is on disk (or the worker is dead)."""
+        while self._dead is None and (
+            self._in_flight is not None or self._group.on_commit or not is_empty(self._group.batch)
+        ):
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._idle.append(waiter)
+            self.schedule()
+            await waiter
+
+    def stop(self) -> None:
+        """End the writer thread; what was not drained is lost to this process, not to the store."""
+        self._dead = self._dead or LeaseLost("The engine has stopped.")
+        self._work.put(None)
+        self._thread.join()
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why nothing more is written; None while all is well."""
+        return self._dead
+
+    # -- the writer's side -----------------------------------------------------------------------
+
+    def _write_forever(self) -> None:
+        while (group := self._work.get()) is not None:
+            try:
+                group.result = self._store.commit(self._lease, group.batch)
+            except BaseException as error:
+                group.result = error
+            with self._mutex:
+                group.finished = True
+                told = group.told
+            group.done.release()
+            if told:
+                try:
+                    self._loop.call_soon_threadsafe(self._finish, group)
+                except RuntimeError:
+                    return  # the loop is closed: nobody is left to tell
+
+
+def _append(group: _Group, newer: _Group) -> None:
+    """Put what was added later behind what could not be written."""
+    for name in ("starts", "records", "forgotten", "ends", "wakes", "states", "attempts", "messages", "taken", "replies"):
+        getattr(group.batch, name).extend(getattr(newer.batch, name))
+    group.batch.leases = max(group.batch.leases, newer.batch.leases)
+    group.deliveries.extend(newer.deliveries)
+    group.on_starts.extend(newer.on_starts)
+    group.on_messages.extend(newer.on_messages)
+    group.on_commit.extend(newer.on_commit)

@@ -1,0 +1,293 @@
+"""THE LOOP: ask, do, commit, feed back.
+
+A run is asked (`Execution.apply`), and answers with commands. The driver does
+them: it starts steps and children, publishes states. What comes of a step is
+recorded; the committer writes it; and once it is on disk it is fed back to the
+run, which answers with commands.
+
+    deliver ──▶ apply ──▶ commands ──▶ effects ──▶ record ──▶ commit ──▶ deliver …
+
+The laws it keeps: nothing is fed back that is not on disk; a run's records are
+fed back in the order in which they were recorded; a run whose code breaks a law
+(JournalMismatch, BoundaryError …) parks before any new effect leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from ..codec import failures
+from ..core.commands import (
+    AnswerUpdate,
+    AwaitChild,
+    CancelCall,
+    MarkPatch,
+    Publish,
+    RunStep,
+    StartChild,
+)
+from ..core.execution import Execution
+from ..core.host import RunFacts
+from ..core.loop import Handle
+from ..core.records import Kind, Record, RunRow, Status
+from ..errors import PerdureError
+from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
+from .children import Children
+from .clock import Clock, Source
+from .closing import Closing
+from .committer import Committer
+from .definitions import WorkflowDefinition
+from .effects import Effects
+from .registry import Registry
+from .resident import Delivery, Resident
+from .timers import Timers
+
+_log = logging.getLogger("perdure")
+
+CRASHES_BEFORE_PARKING = 5
+RESIDENTS_KEPT = 10_000
+"""How many runs that wait for time or a message stay in memory; the others are replayed when needed."""
+
+
+class Driver:
+    """Drives all runs of one worker."""
+
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        registry: Registry,
+        clock: Clock,
+        source: Source,
+        *,
+        on_fatal: Callable[[BaseException], None],
+        residents_kept: int = RESIDENTS_KEPT,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self.source = source
+        self.committer = Committer(store, lease, self.deliver, on_fatal)
+        self.effects = Effects(self, clock, source)
+        self.timers = Timers(clock, store, self._time_has_come)
+        self.closing = Closing(self)
+        self.children = Children(self)
+        self.residents: dict[int, Resident] = {}
+        self.load: Callable[[int], Resident | None] = lambda number: None
+        """Bring a run into memory; set by `Recovery`."""
+        self._idle: OrderedDict[int, Resident] = OrderedDict()
+        self._residents_kept = residents_kept
+        self._ready: deque[Handle] = deque()
+        self.stopped = False
+        self.unknown: set[str] = set()
+        """Workflows that runs need and this process does not define."""
+
+    # -- bringing a run in -----------------------------------------------------------------------
+
+    def begin(self, row: RunRow, definition: WorkflowDefinition) -> Resident:
+        """Start a run that has just been written to disk."""
+        resident = self.make_resident(row)
+        self.residents[row.number] = resident
+        try:
+            resident.execution.begin(definition.body(row.input), definition.encode_result)
+        except Exception as error:
+            self.closing.park(resident, error)
+            return resident
+        self.carry_out(resident)
+        return resident
+
+    def make_resident(self, row: RunRow) -> Resident:
+        """The worker's side of a run, not begun yet."""
+        facts = RunFacts(
+            row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
+        )
+        return Resident(row, Execution(facts, ready=self._ready, failures=failures))
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def record(
+        self, resident: Resident, kind: int, key: str, digest: int, payload: bytes | None, value: Any = ...
+    ) -> None:
+        """Add a record; it is delivered to the run when it is on disk."""
+        if resident.closing or self.stopped:
+            return
+        record = resident.next_record(kind, key, digest, payload, self.clock)
+        self.committer.add_record(resident, record, value)
+        wake_ms = resident.stored_wake_ms
+        if resident.crashes or wake_ms is None or wake_ms > record.at_ms:
+            # It gets on: after a crash it must be in memory at once, and starts with a clean slate.
+            resident.crashes = 0
+            self._store_wake(resident, 0)
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Feed records that are on disk back to their runs, in their order."""
+        for resident, record, value in deliveries:
+            resident.recorded -= 1
+            if resident.closing:
+                continue
+            try:
+                if value is ...:
+                    resident.execution.apply(record)
+                else:
+                    resident.execution.apply(record, value)
+            except Exception as error:
+                self.closing.park(resident, error)
+            else:
+                self.carry_out(resident)
+
+    def carry_out(self, resident: Resident) -> None:
+        """Do what a run asked for, and look what it waits for now."""
+        execution = resident.execution
+        commands = execution.commands
+        if commands:
+            execution.commands = []
+            for command in commands:
+                if type(command) is RunStep:
+                    self.effects.start(resident, command)
+                else:
+                    self._carry_out_other(resident, command)
+        if execution.outcome is not None:
+            self.closing.close(resident, execution.outcome)
+        else:
+            self._look_ahead(resident)
+
+    def _carry_out_other(self, resident: Resident, command: Any) -> None:
+        match command:
+            case StartChild():
+                self.children.start(resident, command)
+            case AwaitChild():
+                pass  # its end is sent to this run
+            case CancelCall(pending):
+                self._cancel_call(resident, pending)
+            case Publish(state, version, payload):
+                row = StateRow(resident.number, state, version, payload, self.clock.now_ms())
+                self.committer.batch.states.append(row)
+                self.committer.schedule()
+            case MarkPatch(name):
+                self.record(resident, Kind.PATCH, name, 0, None)
+            case AnswerUpdate(request, ok, payload):
+                reply = Reply(request, ok, payload, self.clock.now_ms())
+                self.committer.batch.replies.append(reply)
+                self.committer.after_commit(lambda error: self.closing.answer(reply, error))
+            case _:
+                raise AssertionError(f"no such command: {command!r}")
+
+    def _cancel_call(self, resident: Resident, pending: Any) -> None:
+        task = resident.in_flight.pop(pending.key, None)
+        if task is not None:
+            task.cancel()
+        elif isinstance(pending, StartChild | AwaitChild):
+            self.children.cancel(resident, pending.key)
+
+    def _look_ahead(self, resident: Resident) -> None:
+        """Arm the run's next timer; note on disk when an idle run must be woken."""
+        at_ms = resident.execution.next_deadline_ms()
+        if at_ms is not None and at_ms != resident.armed_at_ms:
+            resident.armed_at_ms = at_ms
+            self.timers.set(resident.number, at_ms)
+        elif at_ms is None:
+            resident.armed_at_ms = None
+        if resident.is_idle:
+            if resident.stored_wake_ms != at_ms:
+                # Only a hint: without it the run is loaded once too often after a crash.
+                self._store_wake(resident, at_ms)
+            self._note_idle(resident)
+
+    def _store_wake(self, resident: Resident, at_ms: int | None) -> None:
+        resident.stored_wake_ms = at_ms
+        self.committer.batch.wakes.append((at_ms, resident.crashes, resident.number))
+        self.committer.schedule()
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _time_has_come(self, number: int, at_ms: int) -> None:
+        resident = self.residents.get(number)
+        if resident is None:
+            self.load(number)  # a sleeper: its timer is armed anew, and is due
+            return
+        if resident.armed_at_ms != at_ms or resident.closing:
+            return  # it got on meanwhile
+        resident.armed_at_ms = None
+        facts = resident.execution.facts
+        if facts.deadline_ms is not None and facts.deadline_ms <= at_ms:
+            self.record(resident, Kind.CANCEL, "timeout", 0, None)
+        else:
+            self.record(resident, Kind.TICK, "", 0, None)
+
+    # -- what comes of steps (the effects' recorder) ----------------------------------------------
+
+    def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None:
+        """A step returned: record the result."""
+        resident.in_flight.pop(pending.key, None)
+        self.record(resident, Kind.STEP, pending.key, pending.digest, payload, value)
+
+    def step_failed(self, resident: Resident, pending: RunStep, error: BaseException) -> None:
+        """A step failed for good: record the failure."""
+        resident.in_flight.pop(pending.key, None)
+        payload = failures.encode_failure(error)
+        # Decoded again, and not `error` itself: live and replay must see the same.
+        self.record(resident, Kind.STEP_FAILED, pending.key, pending.digest, payload)
+
+    def attempt_made(self, row: AttemptRow) -> None:
+        """Write down a failed attempt or a heartbeat; nobody waits for it."""
+        if not self.stopped:
+            self.committer.batch.attempts.append(row)
+            self.committer.schedule()
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def _note_idle(self, resident: Resident) -> None:
+        idle = self._idle
+        idle[resident.number] = resident
+        idle.move_to_end(resident.number)
+        if len(idle) > self._residents_kept:
+            self.committer.after_commit(self._evict_some)
+
+    def _evict_some(self, error: Exception | None) -> None:
+        idle = self._idle
+        while len(idle) > self._residents_kept:
+            number, resident = idle.popitem(last=False)
+            if resident.is_idle and self.residents.get(number) is resident:
+                self.evict(resident)
+
+    def evict(self, resident: Resident) -> None:
+        """Drop a run from memory; it is replayed when time or a message comes for it."""
+        self.forget(resident)
+        resident.execution.drop()
+        if resident.stored_wake_ms:
+            self.timers.set_evicted(resident.number, resident.stored_wake_ms)
+
+    def forget(self, resident: Resident) -> None:
+        """Take a run off the books: evicted, ended or parked."""
+        self.residents.pop(resident.number, None)
+        self._idle.pop(resident.number, None)
+
+    async def stop(self) -> None:
+        """Stop all steps, write what is done, and let all runs go. They resume when an engine opens."""
+        tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
+        for task in tasks:
+            task.cancel()
+        self.timers.stop()
+        await self.committer.drain()
+        self.stopped = True
+        for resident in list(self.residents.values()):
+            resident.execution.drop()
+        self.residents.clear()
+        self._idle.clear()
+        await self.effects.stop()
+        self.committer.stop()
+
+    def complain(self, error: BaseException, doing: str) -> None:
+        """Say what went wrong where nobody waits for an answer."""
+        if isinstance(error, PerdureError):
+            _log.warning("While %s: %s", doing, error)
+        else:
+            _log.error("While %s", doing, exc_info=error)
+
+
+def status_of(row: RunRow) -> Status:
+    """The row's status as a Status."""
+    return Status(row.status)

@@ -1,0 +1,222 @@
+"""What is sent to runs: signals, updates, cancels, and the ends of their children.
+
+A message is a row until the run has recorded it; the record and the removal are
+one commit. Messages from this process are handed over as soon as they are on
+disk (or, for a run in memory, become a record at once); those of other
+processes are found by looking, a few dozen times a second, which costs a few
+microseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING
+
+from ..codec.failures import encode_failure
+from ..core.records import Kind, Message, MessageKind, RunRow, Status
+from ..errors import PerdureError, RunClosed, RunTerminated, StoreError, UpdateRefused
+from ..stores.base import Reply, RunEnd
+from .closing import decode_end
+from .resident import Resident
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+_LOOK_EVERY_S = 0.02
+_PAGE = 1_000
+
+
+class Inbox:
+    """Hands messages to runs, in the order in which they were sent."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver: Driver = weakref.proxy(driver)
+        self._seen = 0
+        self._handled: set[int] = set()
+        """Messages of this process that were handed over before `_seen` came to them."""
+        self._waiting: dict[int, Message] = {}
+        """Messages whose run cannot take them now: unknown workflow, or parked."""
+        self._timer: asyncio.TimerHandle | None = None
+        driver.children.deliver = self.hand_over
+
+    def start(self) -> None:
+        """Take what is there, and look for more from now on."""
+        self._look()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        try:
+            while page := self._driver.store.messages(after=self._seen, limit=_PAGE):
+                for message in page:
+                    self._seen = message.pos
+                    if message.pos in self._handled:
+                        self._handled.discard(message.pos)
+                    else:
+                        self._handle(message)
+        except StoreError as error:
+            self._driver.complain(error, "looking for messages")
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+
+    def hand_over(self, message: Message) -> None:
+        """A message of this process is on disk: do not wait until it is found."""
+        if message.pos > self._seen:
+            self._handled.add(message.pos)
+        self._handle(message)
+
+    def retry_waiting(self, run: int) -> None:
+        """A run can take messages again."""
+        for message in [message for message in self._waiting.values() if message.run == run]:
+            del self._waiting[message.pos]
+            self._handle(message)
+
+    # -- one message -----------------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> None:
+        driver = self._driver
+        if message.pos in driver.committer.batch.taken:
+            return
+        try:
+            self._dispatch(message)
+        except PerdureError as error:
+            driver.complain(error, f"delivering a message to run number {message.run}")
+            self._waiting[message.pos] = message
+
+    def _dispatch(self, message: Message) -> None:
+        driver = self._driver
+        resident = driver.residents.get(message.run)
+        if resident is not None and message.kind == MessageKind.SIGNAL:
+            self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
+            return
+        row = resident.row if resident is not None else driver.store.run_by_number(message.run)
+        if row is None or not Status(row.status).is_open:
+            self._refuse_closed(message, row)
+            return
+        if message.kind == MessageKind.TERMINATE:
+            self._terminate(row, resident, message)
+            return
+        if row.status == Status.PARKED:
+            if message.kind in (MessageKind.RESUME, MessageKind.CANCEL):
+                self._open_again(row, message)
+            elif message.kind == MessageKind.UPDATE:
+                self._refuse(message, UpdateRefused(f"Run {row.id!r} is parked.", run_id=row.id, hint="Resume it first."))
+            else:
+                self._waiting[message.pos] = message
+            return
+        if resident is None:
+            resident = driver.load(message.run)
+            if resident is None:
+                self._waiting[message.pos] = message
+                return
+        self._to_resident(resident, message)
+
+    def _to_resident(self, resident: Resident, message: Message) -> None:
+        match message.kind:
+            case MessageKind.STARTED | MessageKind.RESUME:
+                self._take(message)  # it is in memory now: that was all
+            case MessageKind.SIGNAL:
+                self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
+            case MessageKind.UPDATE:
+                self._update(resident, message)
+            case MessageKind.CANCEL:
+                self._cancel(resident, message)
+            case MessageKind.CHILD_ENDED:
+                self._child_ended(resident, message)
+            case _:
+                raise AssertionError(f"no such message: {message!r}")
+
+    def _take(self, message: Message) -> None:
+        self._waiting.pop(message.pos, None)
+        if message.pos:
+            self._driver.committer.batch.taken.append(message.pos)
+            self._driver.committer.schedule()
+
+    def _record(self, resident: Resident, message: Message, kind: int, key: str, payload: bytes | None) -> None:
+        if resident.closing:
+            return  # it has just ended: the message is refused when it is looked at again
+        self._take(message)
+        self._driver.record(resident, kind, key, 0, payload)
+
+    # -- each kind -------------------------------------------------------------------------------
+
+    def _update(self, resident: Resident, message: Message) -> None:
+        try:
+            resident.execution.judge_update(message.name, message.payload or b"null")
+        except PerdureError as refusal:
+            self._refuse(message, refusal)
+        else:
+            self._record(resident, message, Kind.UPDATE, f"{message.name}/{message.request}", message.payload)
+
+    def _cancel(self, resident: Resident, message: Message) -> None:
+        driver = self._driver
+        if resident.execution.loop.cancelling:
+            self._take(message)
+            return
+        # Children first: the parent hears of it when they have ended.
+        waits_for = {child.number for child in driver.children.open_children(resident)}
+        if waits_for and resident.cancel_waits_for is None:
+            resident.cancel_waits_for = waits_for
+            for number in waits_for:
+                child = Message(0, number, MessageKind.CANCEL, message.name, None, "", driver.clock.now_ms())
+                driver.committer.add_message(child, driver.children.told(child), caller=False)
+        if waits_for:
+            self._waiting[message.pos] = message
+        else:
+            self._record(resident, message, Kind.CANCEL, "cancel", message.name.encode())
+
+    def _child_ended(self, resident: Resident, message: Message) -> None:
+        driver = self._driver
+        end = decode_end(message.payload or b"")
+        key = message.name
+        pending = resident.execution.pending_call(key)
+        self._take(message)
+        if pending is not None or key.endswith("/end"):  # else the call was cancelled: nobody waits
+            ok = end.status == Status.COMPLETED
+            digest = pending.digest if pending is not None else 0
+            driver.record(resident, Kind.CHILD if ok else Kind.CHILD_FAILED, key, digest, end.output)
+        if resident.cancel_waits_for is not None and not driver.children.open_children(resident):
+            resident.cancel_waits_for = None
+            self.retry_waiting(resident.number)
+
+    def _terminate(self, row: RunRow, resident: Resident | None, message: Message) -> None:
+        self._take(message)
+        because = f": {message.name}" if message.name else ""
+        error = RunTerminated(f"Run {row.id!r} was terminated{because}.", run_id=row.id)
+        self._driver.closing.end_now(row, resident, Status.TERMINATED, encode_failure(error))
+
+    def _open_again(self, row: RunRow, message: Message) -> None:
+        """Resume a parked run: it is replayed, and asks anew for the step that failed."""
+        driver = self._driver
+        if message.kind == MessageKind.RESUME:
+            self._take(message)
+        else:
+            self._waiting[message.pos] = message
+        driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, row.number))
+
+        def go_on(error: Exception | None) -> None:
+            if error is None:
+                driver.load(row.number)
+                self.retry_waiting(row.number)
+
+        driver.committer.after_commit(go_on)
+
+    def _refuse_closed(self, message: Message, row: RunRow | None) -> None:
+        run_id = row.id if row is not None else f"number {message.run}"
+        if message.kind == MessageKind.UPDATE:
+            self._refuse(message, RunClosed(f"Run {run_id!r} has ended.", run_id=run_id))
+        else:
+            self._take(message)
+
+    def _refuse(self, message: Message, error: PerdureError) -> None:
+        driver = self._driver
+        self._take(message)
+        reply = Reply(message.request, False, encode_failure(error), driver.clock.now_ms())
+        driver.committer.batch.replies.append(reply)
+        driver.committer.after_commit(lambda failed: driver.closing.answer(reply, failed))
+
+
+__all__ = ["Inbox"]

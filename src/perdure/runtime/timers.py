@@ -1,0 +1,92 @@
+"""When runs must be woken: one heap for those in memory, a cursor for those on disk.
+
+A run's deadline in the heap may be outdated (it got on meanwhile); the driver
+looks again when it is called. Runs that left memory are read from the store in
+the order of their wake-up, a page at a time, so that a million sleepers cost
+nothing until their time comes near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from ..stores.base import Store
+from .clock import Armed, Clock
+
+# How far ahead sleeping runs are read from the store, and how many at a time.
+_HORIZON_MS = 60_000
+_PAGE = 5_000
+
+
+class Timers:
+    """Calls `wake(number, at_ms)` when a run's time has come."""
+
+    def __init__(self, clock: Clock, store: Store, wake: Callable[[int, int], None]) -> None:
+        self._clock = clock
+        self._store = store
+        self._wake = wake
+        self._heap: list[tuple[int, int]] = []
+        self._armed: Armed | None = None
+        self._armed_at_ms: int | None = None
+        self._cursor = (0, 0)
+        """(wake_at_ms, number) up to which sleeping runs have been read."""
+        self._read_until_ms = 0
+
+    def start(self) -> None:
+        """Read the first sleepers."""
+        self._read_sleepers()
+
+    def set(self, number: int, at_ms: int) -> None:
+        """Wake this run at that time. An earlier setting is not taken back."""
+        heappush(self._heap, (at_ms, number))
+        if self._armed_at_ms is None or at_ms < self._armed_at_ms:
+            self._arm(at_ms)
+
+    def set_evicted(self, number: int, at_ms: int) -> None:
+        """The same for a run that is on disk: only kept here if its time is already read."""
+        if (at_ms, number) <= self._cursor or at_ms <= self._read_until_ms:
+            self.set(number, at_ms)
+
+    def _arm(self, at_ms: int) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+        self._armed_at_ms = at_ms
+        self._armed = self._clock.arm(at_ms, self._fire)
+
+    def _fire(self) -> None:
+        self._armed = None
+        self._armed_at_ms = None
+        now_ms = self._clock.now_ms()
+        if now_ms >= self._read_until_ms:
+            self._read_sleepers()
+        heap = self._heap
+        while heap and heap[0][0] <= now_ms:
+            at_ms, number = heappop(heap)
+            self._wake(number, at_ms)
+        next_ms = self._read_until_ms
+        if heap and heap[0][0] < next_ms:
+            next_ms = heap[0][0]
+        if self._armed_at_ms is None or next_ms < self._armed_at_ms:
+            self._arm(next_ms)
+
+    def _read_sleepers(self) -> None:
+        until_ms = self._clock.now_ms() + _HORIZON_MS
+        page = self._store.sleeping_runs(after=self._cursor, until_ms=until_ms, limit=_PAGE)
+        for at_ms, number in page:
+            heappush(self._heap, (at_ms, number))
+        if len(page) == _PAGE:
+            self._cursor = page[-1]
+            self._read_until_ms = page[-1][0]
+        else:
+            self._cursor = (until_ms, (1 << 62))
+            self._read_until_ms = until_ms
+        if self._armed is None:
+            self._arm(min(self._read_until_ms, self._heap[0][0]) if self._heap else self._read_until_ms)
+
+    def stop(self) -> None:
+        """Wake nobody any more."""
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        self._heap.clear()
