@@ -383,7 +383,6 @@ def _conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
         "input": "it was started with other input",
         "workflow": f"it belongs to workflow {row.workflow!r}, and this is {workflow!r}",
         "running": "it is still running, and on_conflict is 'raise'",
-        "ended": "it has ended",
     }.get(outcome.reason, outcome.reason)
     return ConflictError(
         f"Run {row.id!r} exists: {why}. Nothing was started.",

@@ -12,7 +12,7 @@ from ..codec.json import encode
 from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, OutsideRun
-from ..runtime.attempt import StepInfo, current_step
+from ..runtime.attempt import StepInfo, current_attempt
 from ..runtime.definitions import Place
 from .call import Call
 from .options import Seconds, dress, refuse_method, to_ms
@@ -186,10 +186,10 @@ def step_info() -> StepInfo:
     Raises OutsideRun where no step runs in a run; also when the step was called
     plainly, without an engine.
     """
-    info = current_step.get(None)
-    if info is None:
+    attempting = current_attempt.get(None)
+    if attempting is None:
         raise OutsideRun(
             "step_info() was called where no step runs in a run.",
             hint="Call it inside a @step that a workflow awaits.",
         )
-    return info
+    return attempting.info()

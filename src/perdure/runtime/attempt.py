@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
+
+
+class Attempting(Protocol):
+    """The attempt under way, as the runtime keeps it."""
+
+    def info(self) -> StepInfo:
+        """What the step may know of itself; made when it is first asked for."""
+        ...
+
+    def beat(self, details: bytes | None) -> None:
+        """A heartbeat; from any thread."""
+        ...
+
+
+current_attempt: ContextVar[Attempting] = ContextVar("perdure_attempt")
+"""Set while a step's function runs, and nowhere else."""
 
 
 class StepInfo:
     """One attempt of a step, seen from inside it."""
 
-    __slots__ = ("_beat", "_last_details", "_seed", "attempt", "key", "run_id", "step", "workflow")
+    __slots__ = ("_attempting", "_last_details", "_seed", "attempt", "key", "run_id", "step", "workflow")
 
     def __init__(
         self,
+        attempting: Attempting,
         *,
         run_id: str,
         workflow: str,
@@ -24,26 +40,27 @@ class StepInfo:
         attempt: int,
         seed: bytes,
         last_details: bytes | None,
-        beat: Callable[[bytes | None], None],
     ) -> None:
+        self._attempting = attempting
+        self._seed = seed
+        self._last_details = last_details
         self.run_id = run_id
         """The id of the run that asked for the step."""
         self.workflow = workflow
+        """The name of the run's workflow."""
         self.step = step
+        """The step's name."""
         self.key = key
         """The call's place in the run: `0/2/charge`."""
         self.attempt = attempt
         """1 for the first try. A try that a crash interrupted is not counted."""
-        self._seed = seed
-        self._last_details = last_details
-        self._beat = beat
 
     @property
     def idempotency_key(self) -> str:
         """32 hex digits that name this call: the same in every attempt and after every crash.
 
         No other call has it, in this store or another: it is the BLAKE2b hash of
-        16 random bytes drawn when the run started and of the call's key.
+        the call's key under 16 random bytes drawn when the run started.
         """
         return blake2b(self.key.encode(), key=self._seed, digest_size=16).hexdigest()
 
@@ -58,8 +75,4 @@ class StepInfo:
         `details` is plain JSON data; it reaches the store with the next commit,
         and the next attempt as `last_details`. May be called from the step's thread.
         """
-        self._beat(None if details is None else json.dumps(details, allow_nan=False).encode())
-
-
-current_step: ContextVar[StepInfo] = ContextVar("perdure_step")
-"""Set while a step's function runs, and nowhere else."""
+        self._attempting.beat(None if details is None else json.dumps(details, allow_nan=False).encode())

@@ -58,9 +58,5 @@ class Resident:
         """Whether only time or a message can get this run on."""
         return not self.in_flight and not self.recorded and not self.closing
 
-    def earlier_attempts(self, key: str) -> list[AttemptRow]:
-        """Attempts of a step that an earlier life of this run made."""
-        return self.attempts.get(key, []) if self.attempts else []
-
 
 Delivery = tuple[Resident, Record, Any]

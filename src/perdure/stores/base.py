@@ -30,6 +30,16 @@ class Lease:
     """The holder before did not release it: its runs were interrupted."""
 
 
+class WorkerRow(NamedTuple):
+    """The worker that holds the lease."""
+
+    worker: str
+    process: int
+    since_ms: int
+    until_ms: int
+    """When the lease ends, unless it is renewed."""
+
+
 class RecordRow(NamedTuple):
     """A record and the run it belongs to; the columns in the order of the table."""
 
@@ -43,7 +53,7 @@ class RecordRow(NamedTuple):
 
 
 class RunEnd(NamedTuple):
-    """A run that closes, parks, or (status RUNNING) opens again."""
+    """A run that closes, parks, or (status RUNNING) opens again; one that opens again begins its attempts afresh."""
 
     status: int
     output: bytes | None
@@ -64,7 +74,7 @@ class StateRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """A step's attempt that failed, or the last heartbeat of one under way."""
+    """A step's attempt that failed, or the last heartbeat of one under way; replaces an earlier row of its number."""
 
     run: int
     key: str
@@ -78,7 +88,7 @@ class AttemptRow(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The answer to a request, for whoever waits in another process."""
+    """The answer to a request, for whoever waits in another process. The first one stands."""
 
     request: str
     ok: bool
@@ -89,7 +99,12 @@ class Reply(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes: all or nothing, in the order of the fields."""
+    """What one commit writes, all or nothing: `ends` first, then in the order of the fields.
+
+    Ends come first because a run that continues as new ends and starts again, with
+    the same id, in one batch. What cannot apply any more is passed over: a wake of a
+    run that has ended or is parked, an end of one that has ended.
+    """
 
     starts: list[NewRun] = field(default_factory=list[NewRun])
     records: list[RecordRow] = field(default_factory=list[RecordRow])
@@ -116,7 +131,7 @@ class StartOutcome(NamedTuple):
     run: RunRow
     """The new run; or the one that has the id."""
     reason: str = ""
-    """Of a conflict: `input`, `workflow`, `running` or `ended`."""
+    """Of a conflict: `input`, `workflow`, `running`, or `cancelling` (wait for its end, then start again)."""
 
 
 class Committed(NamedTuple):
@@ -166,6 +181,10 @@ class Store(Protocol):
 
     def release(self, lease: Lease) -> None:
         """Give the lease back. Does nothing when it is lost already."""
+        ...
+
+    def worker(self, *, now_ms: int) -> WorkerRow | None:
+        """Who holds the lease. None when nobody does, its time is over, or its holder is known to be dead."""
         ...
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:

@@ -1,0 +1,61 @@
+"""The time limits of one attempt of a step: the first that passes cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..errors import HeartbeatTimedOut, StepError, StepTimedOut
+from .attempt import StepInfo
+from .clock import Armed, Clock
+from .definitions import StepDefinition
+
+
+class Limits:
+    """Timeout, deadline and heartbeat of the attempt whose task makes this."""
+
+    __slots__ = ("_armed", "_beat_armed", "_clock", "_definition", "_task", "_what", "passed")
+
+    def __init__(self, definition: StepDefinition, info: StepInfo, asked_at_ms: int, clock: Clock) -> None:
+        """`asked_at_ms`: when the workflow asked for the step; the deadline counts from there."""
+        self._clock = clock
+        self._definition = definition
+        self._what = f"Attempt {info.attempt} of step {definition.name!r} of run {info.run_id!r}"
+        self._task = asyncio.current_task()
+        self._armed: list[Armed] = []
+        self._beat_armed: Armed | None = None
+        self.passed: StepError | None = None
+        """The error of the limit that has passed."""
+        if definition.timeout_ms is not None:
+            error = StepTimedOut(f"{self._what} took longer than its timeout of {definition.timeout_ms / 1000:g} s.")
+            self._arm(clock.now_ms() + definition.timeout_ms, error)
+        if definition.deadline_ms is not None:
+            error = StepTimedOut(
+                f"{self._what} ran past the deadline of {definition.deadline_ms / 1000:g} s over all attempts."
+            )
+            self._arm(asked_at_ms + definition.deadline_ms, error)
+        self.beat()
+
+    def _arm(self, at_ms: int, error: StepError) -> None:
+        self._armed.append(self._clock.arm(at_ms, lambda: self._pass(error)))
+
+    def _pass(self, error: StepError) -> None:
+        if self.passed is None and self._task is not None:
+            self.passed = error
+            self._task.cancel()
+
+    def beat(self) -> None:
+        """The attempt is alive: its heartbeat limit starts anew."""
+        limit_ms = self._definition.heartbeat_ms
+        if limit_ms is None or self.passed is not None:
+            return
+        if self._beat_armed is not None:
+            self._beat_armed.cancel()
+        error = HeartbeatTimedOut(f"{self._what} did not call heartbeat() for {limit_ms / 1000:g} s.")
+        self._beat_armed = self._clock.arm(self._clock.now_ms() + limit_ms, lambda: self._pass(error))
+
+    def stop(self) -> None:
+        """The attempt has ended."""
+        for armed in self._armed:
+            armed.cancel()
+        if self._beat_armed is not None:
+            self._beat_armed.cancel()

@@ -1,0 +1,52 @@
+"""Turns the driver's errors into ours: what happened to which file, why, what to do next."""
+
+from __future__ import annotations
+
+import apsw
+
+from ...errors import StoreCorrupt, StoreError, StoreFull, StoreNotOurs, StoreReadOnly, StoreUnavailable
+
+
+def fault_of(error: apsw.Error, url: str) -> StoreError:
+    """Say what the driver's `error` means for the store at `url`."""
+    match error:
+        case apsw.FullError():
+            return StoreFull(
+                f"Store '{url}' is full, so nothing was written: {error}.",
+                hint="Make space on its disk; what was refused can then be written again.",
+            )
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
+            return read_only(url, str(error))
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreUnavailable(
+                f"Store '{url}' was locked by another program for too long: {error}.",
+                hint="Try again; if it lasts, look for a program that holds a transaction open on the file.",
+            )
+        case apsw.NotADBError():
+            return StoreNotOurs(
+                f"The file at '{url}' is not a Perdure store: {error}.",
+                hint="Name another file; this one was left as it is.",
+            )
+        case apsw.CorruptError():
+            return StoreCorrupt(
+                f"Store '{url}' is damaged: {error}.",
+                hint="Stop the workers, keep a copy of the file, and restore a backup.",
+            )
+        case apsw.CantOpenError():
+            return StoreUnavailable(
+                f"Store '{url}' cannot be opened: {error}.",
+                hint="Check that its directory exists and that this user may read and write there.",
+            )
+        case _:
+            return StoreUnavailable(
+                f"Store '{url}' cannot be used now: {type(error).__name__}: {error}.",
+                hint="Check the disk that it is on, then try again.",
+            )
+
+
+def read_only(url: str, why: str) -> StoreReadOnly:
+    """The error for a write to what may only be read."""
+    return StoreReadOnly(
+        f"Store '{url}' can be read but not written: {why}.",
+        hint="Give this user the right to write the file and its directory, or open a copy.",
+    )

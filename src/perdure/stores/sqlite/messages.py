@@ -1,0 +1,44 @@
+"""Sends messages to runs: dropped where the run has ended, and each request taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import apsw
+
+from ...core.records import Message
+from . import blobs
+from .statements import SQL
+
+_RESERVE = SQL["reserve_numbers"]
+_INSERT_REQUEST = SQL["insert_request"]
+_INSERT_MESSAGE = SQL["insert_message"]
+
+
+def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message"], count: int) -> int:
+    """Give the first of `count` numbers that were never given before."""
+    first: Any = connection.execute(_RESERVE, (name, count)).get
+    return first
+
+
+def send_messages(connection: apsw.Connection, messages: Sequence[Message]) -> list[int]:
+    """Keep each message until it is taken; give the positions, 0 for one that is dropped."""
+    if not messages:
+        return []
+    first = reserve_numbers(connection, "message", len(messages))
+    return [_send(connection, message, position) for position, message in enumerate(messages, first)]
+
+
+def _send(connection: apsw.Connection, message: Message, position: int) -> int:
+    if message.request:
+        connection.execute(_INSERT_REQUEST, (message.run, message.request))
+        if connection.changes() == 0:
+            return 0
+    held = blobs.put(connection, message.payload)
+    columns = (position, message.run, message.kind, message.name, held, message.request, message.at_ms)
+    connection.execute(_INSERT_MESSAGE, columns)
+    if connection.changes() == 0:
+        blobs.drop(connection, held)
+        return 0
+    return position

@@ -1,0 +1,147 @@
+"""Starts runs: who gets an id, and what becomes of a start whose id is taken.
+
+The decision is a pure function, `decide_start`. Starts of new ids, nearly all,
+are written in one sweep; the others are looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any, Final
+
+import apsw
+
+from ...core.records import Message, MessageKind, NewRun, RunRow, Status
+from ..base import StartOutcome
+from . import blobs
+from .connection import Row
+from .messages import reserve_numbers, send_messages
+from .statements import SQL
+
+_INSERT_FIRST = SQL["insert_first_run"]
+_INSERT_NEXT = SQL["insert_next_run"]
+_INSERT_TAG = SQL["insert_tag"]
+_BETWEEN = SQL["runs_between"]
+_MARK_OLDER = SQL["mark_older"]
+_LATEST = SQL["latest_run"]
+_OF_GENERATION = SQL["run_of_generation"]
+
+RUN_PAYLOADS: Final = (5, 6)
+"""The columns of a `RunRow` that are payloads: input and output."""
+_FAILURES: Final = (Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT)
+
+
+def write_starts(connection: apsw.Connection, starts: Sequence[NewRun], *, url: str) -> list[StartOutcome]:
+    """Start each, or say what has its id; in order."""
+    first = reserve_numbers(connection, "run", len(starts))
+    written = _insert_first(connection, starts, first=first)
+    outcomes = [
+        StartOutcome("started", _row(start, number, generation=1))
+        if number in written
+        else _start_one(connection, start, number, url=url)
+        for number, start in enumerate(starts, first)
+    ]
+    tags = [
+        (outcome.run.number, key, value)
+        for start, outcome in zip(starts, outcomes, strict=True)
+        if start.tags and outcome.verdict == "started"
+        for key, value in start.tags
+    ]
+    if tags:
+        connection.executemany(_INSERT_TAG, tags)
+    return outcomes
+
+
+def decide_start(start: NewRun, latest: RunRow, origin: RunRow | None) -> StartOutcome | None:
+    """Say what becomes of a start whose id `latest` has; None when it becomes the next generation.
+
+    `origin` is the run that was once started under the id and that `latest`
+    continues; None when it has been removed.
+    """
+    status = Status(latest.status)
+    if status is Status.CONTINUED:
+        return None
+    if status.is_open:
+        if start.on_conflict == "raise":
+            return StartOutcome("conflict", latest, "running")
+        if start.on_conflict == "cancel":
+            return StartOutcome("conflict", latest, "cancelling")
+    elif start.reuse == "always" or (start.reuse == "if_failed" and status in _FAILURES):
+        return None
+    if latest.workflow != start.workflow:
+        return StartOutcome("conflict", latest, "workflow")
+    if origin is not None and origin.input != start.input:
+        return StartOutcome("conflict", latest, "input")
+    return StartOutcome("existing", latest)
+
+
+def _insert_first(connection: apsw.Connection, starts: Sequence[NewRun], *, first: int) -> Container[int]:
+    """Write those whose id is new; give the numbers of these."""
+    if any(len(start.input) > blobs.INLINE_BYTES_MAX for start in starts):
+        return ()
+    before = connection.total_changes()
+    rows = [_columns(start, number, start.input) for number, start in enumerate(starts, first)]
+    connection.executemany(_INSERT_FIRST, rows)
+    numbers = range(first, first + len(starts))
+    if connection.total_changes() - before == len(starts):
+        return numbers
+    found: Any = connection.execute(_BETWEEN, (numbers[0], numbers[-1]))
+    return {number for (number,) in found}
+
+
+def _start_one(connection: apsw.Connection, start: NewRun, number: int, *, url: str) -> StartOutcome:
+    latest = _find_run(connection, _LATEST, (start.id,), url=url)
+    if latest is not None:
+        origin = _find_origin(connection, latest, url=url)
+        outcome = decide_start(start, latest, origin)
+        if outcome is not None:
+            if outcome.reason == "cancelling":
+                _ask_to_cancel(connection, start, latest.number)
+            return outcome
+        connection.execute(_MARK_OLDER, (latest.number,))
+    generation = 1 if latest is None else latest.generation + 1
+    held = blobs.put(connection, start.input)
+    connection.execute(_INSERT_NEXT, (*_columns(start, number, held), generation))
+    return StartOutcome("started", _row(start, number, generation=generation))
+
+
+def _find_origin(connection: apsw.Connection, run: RunRow, *, url: str) -> RunRow | None:
+    """Go back over the generations that `run` continues."""
+    origin = run
+    while origin.generation > 1:
+        before = _find_run(connection, _OF_GENERATION, (origin.id, origin.generation - 1), url=url)
+        if before is None:
+            return None
+        if before.status != Status.CONTINUED:
+            break
+        origin = before
+    return origin
+
+
+def _find_run(connection: apsw.Connection, sql: str, bindings: Row, *, url: str) -> RunRow | None:
+    rows = connection.execute(sql, bindings).fetchall()
+    if not rows:
+        return None
+    return RunRow._make(blobs.whole(connection, rows[0], RUN_PAYLOADS, url=url))
+
+
+def _ask_to_cancel(connection: apsw.Connection, start: NewRun, number: int) -> None:
+    # The seed is the start's own: one that is tried again leaves no second message.
+    request = f"start/{start.seed.hex()}"
+    message = Message(0, number, MessageKind.CANCEL, "cancel", None, request, start.created_at_ms)
+    send_messages(connection, [message])
+
+
+def _columns(start: NewRun, number: int, input_held: bytes | int | None) -> Row:
+    return (
+        number, start.id, start.workflow, start.deadline_ms, start.parent, start.parent_key,
+        start.on_parent_close, start.created_at_ms, start.python, start.seed, input_held,
+    )  # fmt: skip
+
+
+def _row(start: NewRun, number: int, *, generation: int) -> RunRow:
+    return RunRow(
+        number, start.id, generation, start.workflow, Status.RUNNING, start.input, None, start.seed, 0, 0,
+        start.deadline_ms, start.parent, start.parent_key, start.on_parent_close, start.created_at_ms, None,
+        start.python,
+    )  # fmt: skip

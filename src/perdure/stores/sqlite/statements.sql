@@ -1,0 +1,280 @@
+-- Every statement of the SQLite store. A block begins with its name; `{other}`
+-- stands for another block. Tables are in migrations/.
+--
+-- `LIMIT 0 + ?`: SQLite plans anew at each run of a statement whose LIMIT is a bare
+-- mark, since the plan may depend on the number. That doubles what a short read costs.
+
+-- name: run_columns
+run.number, run.id, run.generation, run.workflow, run.status, run.input, run.output, run.seed,
+run.wake_at_ms, run.crashes, run.deadline_ms, run.parent, run.parent_key, run.on_parent_close,
+run.created_at_ms, run.ended_at_ms, run.python
+
+
+-- The lease
+
+-- name: fence
+SELECT 1 FROM lease WHERE epoch = ? AND held
+
+-- name: lease_row
+SELECT epoch, held, worker, pid, locked, since_ms, until_ms FROM lease
+
+-- name: take_lease
+UPDATE lease SET epoch = epoch + 1, held = 1, worker = ?, pid = ?, locked = ?, since_ms = ?, until_ms = ?
+
+-- name: count_crashes
+UPDATE run SET crashes = crashes + 1 WHERE status = 1 AND wake_at_ms = 0 AND status <= 2
+
+-- name: renew_lease
+UPDATE lease SET until_ms = max(until_ms, ?2), locked = ?3 WHERE epoch = ?1 AND held
+
+-- name: release_lease
+UPDATE lease SET held = 0 WHERE epoch = ? AND held
+
+
+-- Numbers
+
+-- name: reserve_numbers
+UPDATE counter SET last = last + ?2 WHERE name = ?1 RETURNING last - ?2 + 1
+
+
+-- Starts
+
+-- name: insert_first_run
+INSERT INTO run (
+    number, id, generation, latest, workflow, status, wake_at_ms, crashes,
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input
+)
+VALUES (?, ?, 1, 1, ?, 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- name: insert_next_run
+INSERT INTO run (
+    number, id, generation, latest, workflow, status, wake_at_ms, crashes,
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input
+)
+VALUES (?1, ?2, ?12, 1, ?3, 1, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+
+-- name: runs_between
+SELECT number FROM run WHERE number BETWEEN ? AND ?
+
+-- name: mark_older
+UPDATE run SET latest = 0 WHERE number = ?
+
+-- name: insert_tag
+INSERT INTO tag (run, key, value) VALUES (?, ?, ?)
+
+
+-- The other fields of a batch
+
+-- name: insert_record
+INSERT INTO record (run, seq, kind, key, digest, at_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- name: has_record
+SELECT 1 FROM record WHERE run = ? AND seq = ?
+
+-- name: forget_records
+DELETE FROM record WHERE run = ? AND seq >= ?
+
+-- name: end_run
+UPDATE run SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4 WHERE number = ?5 AND status <= 2
+
+-- name: wake_run
+UPDATE run SET wake_at_ms = ?, crashes = ? WHERE number = ? AND status = 1
+
+-- name: upsert_state
+INSERT INTO state (run, name, version, payload, at_ms) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run, name) DO UPDATE
+SET version = excluded.version, payload = excluded.payload, at_ms = excluded.at_ms
+WHERE excluded.version > state.version
+
+-- name: upsert_attempt
+INSERT INTO attempt (run, key, number, failure, details, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (run, key, number) DO UPDATE
+SET failure = excluded.failure, details = excluded.details, at_ms = excluded.at_ms
+
+-- name: insert_request
+INSERT INTO request (run, request)
+SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?1 AND status <= 2)
+ON CONFLICT DO NOTHING
+
+-- name: insert_message
+INSERT INTO message (pos, run, kind, name, payload, request, at_ms)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2 AND status <= 2)
+
+-- name: take_message
+DELETE FROM message WHERE pos = ?
+
+-- name: insert_reply
+INSERT INTO reply (request, ok, payload, at_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+
+
+-- Blobs
+
+-- name: use_blob
+UPDATE blob SET uses = uses + 1 WHERE digest = ? RETURNING number
+
+-- name: insert_blob
+INSERT INTO blob (digest, size, uses) VALUES (?, ?, 1) RETURNING number
+
+-- name: insert_chunk
+INSERT INTO blob_chunk (blob, part, bytes) VALUES (?, ?, ?)
+
+-- name: drop_blob_use
+UPDATE blob SET uses = uses - 1 WHERE number = ?
+
+-- name: blob_chunks
+SELECT bytes FROM blob_chunk WHERE blob = ? ORDER BY part
+
+-- name: blob_size
+SELECT size FROM blob WHERE number = ?
+
+
+-- Reads
+
+-- name: latest_run
+SELECT {run_columns} FROM run WHERE id = ? AND latest
+
+-- name: run_of_generation
+SELECT {run_columns} FROM run WHERE id = ?1 AND generation = ?2 AND latest
+UNION ALL
+SELECT {run_columns} FROM run WHERE id = ?1 AND generation = ?2 AND NOT latest
+
+-- name: run_by_number
+SELECT {run_columns} FROM run WHERE number = ?
+
+-- name: records
+SELECT seq, kind, key, digest, at_ms, payload FROM record WHERE run = ? ORDER BY seq
+
+-- name: active_runs
+SELECT {run_columns} FROM run
+WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
+
+-- name: active_records
+SELECT record.run, record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload
+FROM run CROSS JOIN record ON record.run = run.number
+WHERE run.status = 1 AND run.wake_at_ms = 0 AND run.status <= 2 AND run.number BETWEEN ? AND ?
+ORDER BY run.number, record.seq
+
+-- name: sleeping_runs
+SELECT wake_at_ms, number FROM run
+WHERE status = 1 AND status <= 2 AND wake_at_ms > 0 AND (wake_at_ms, number) > (?, ?) AND wake_at_ms <= ?
+ORDER BY wake_at_ms, number LIMIT 0 + ?
+
+-- name: messages
+SELECT pos, run, kind, name, payload, request, at_ms FROM message WHERE pos > ? ORDER BY pos LIMIT 0 + ?
+
+-- name: messages_for
+SELECT pos, run, kind, name, payload, request, at_ms FROM message WHERE run = ? ORDER BY pos
+
+-- name: list_runs
+SELECT {run_columns} FROM run WHERE
+
+-- name: list_tagged
+number IN (SELECT run FROM tag WHERE key = ? AND value = ?)
+
+-- name: tags_of
+SELECT run, key, value FROM tag WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, key
+
+-- name: states
+SELECT run, name, version, payload, at_ms FROM state WHERE run = ? ORDER BY name
+
+-- name: attempts
+SELECT run, key, number, failure, details, at_ms FROM attempt WHERE run = ? ORDER BY key, number
+
+-- name: children
+SELECT {run_columns} FROM run WHERE parent = ? AND latest ORDER BY number
+
+-- name: reply
+SELECT request, ok, payload, at_ms FROM reply WHERE request = ?
+
+-- name: counts
+SELECT status, count(*) FROM run WHERE status <= 2 GROUP BY status
+UNION ALL
+SELECT status, count(*) FROM run WHERE status > 2 AND latest GROUP BY status
+
+
+-- Removal
+
+-- name: ended_before
+SELECT number FROM run WHERE status > 2 AND ended_at_ms < ? ORDER BY ended_at_ms, number LIMIT 0 + ?
+
+-- name: remove_run
+DELETE FROM run WHERE number = ?
+
+-- name: remove_records
+DELETE FROM record WHERE run = ?
+
+-- name: remove_states
+DELETE FROM state WHERE run = ?
+
+-- name: remove_attempts
+DELETE FROM attempt WHERE run = ?
+
+-- name: remove_messages
+DELETE FROM message WHERE run = ?
+
+-- name: remove_requests
+DELETE FROM request WHERE run = ?
+
+-- name: remove_tags
+DELETE FROM tag WHERE run = ?
+
+-- name: remove_replies
+DELETE FROM reply WHERE pos IN (SELECT pos FROM reply ORDER BY pos LIMIT 0 + ?2) AND at_ms < ?1
+
+
+-- Checks: each gives one sentence a row, and no row when all is well
+
+-- name: check_gaps
+SELECT 'Run ' || run || ' has ' || count(*) || ' records, but they count from ' || min(seq) || ' to ' || max(seq)
+    || ': some are missing.'
+FROM record GROUP BY run HAVING min(seq) <> 0 OR max(seq) <> count(*) - 1
+
+-- name: check_strays
+SELECT 'There are rows of run ' || run || ' in table ' || place || ', but there is no such run.'
+FROM (
+    SELECT DISTINCT run, 'record' AS place FROM record
+    UNION ALL SELECT DISTINCT run, 'state' FROM state
+    UNION ALL SELECT DISTINCT run, 'attempt' FROM attempt
+    UNION ALL SELECT DISTINCT run, 'message' FROM message
+    UNION ALL SELECT DISTINCT run, 'request' FROM request
+    UNION ALL SELECT DISTINCT run, 'tag' FROM tag
+)
+WHERE run NOT IN (SELECT number FROM run)
+
+-- name: check_latest
+SELECT 'Run ''' || id || ''' has ' || sum(latest) || ' latest generations; generation ' || max(generation)
+    || ' should be the only one.'
+FROM run GROUP BY id HAVING sum(latest) <> 1 OR max(generation) <> max(generation * latest)
+
+-- name: check_ends
+SELECT 'Run ''' || id || ''' (number ' || number || ') has status ' || status || ' and end time '
+    || coalesce(ended_at_ms, 'none') || ', which do not go together.'
+FROM run WHERE (status > 2) <> (ended_at_ms IS NOT NULL)
+
+-- name: blob_uses
+SELECT input AS blob FROM run WHERE typeof(input) = 'integer'
+UNION ALL SELECT output FROM run WHERE typeof(output) = 'integer'
+UNION ALL SELECT payload FROM record WHERE typeof(payload) = 'integer'
+UNION ALL SELECT payload FROM state WHERE typeof(payload) = 'integer'
+UNION ALL SELECT failure FROM attempt WHERE typeof(failure) = 'integer'
+UNION ALL SELECT details FROM attempt WHERE typeof(details) = 'integer'
+UNION ALL SELECT payload FROM message WHERE typeof(payload) = 'integer'
+UNION ALL SELECT payload FROM reply WHERE typeof(payload) = 'integer'
+
+-- name: check_dangling
+SELECT DISTINCT 'A payload refers to blob ' || blob || ', which is missing.'
+FROM ({blob_uses}) WHERE blob NOT IN (SELECT number FROM blob)
+
+-- name: check_uses
+SELECT 'Blob ' || number || ' counts ' || uses || ' uses, but has ' || actual || '.'
+FROM (SELECT number, uses, (SELECT count(*) FROM ({blob_uses}) WHERE blob = number) AS actual FROM blob)
+WHERE uses <> actual
+
+-- name: check_chunks
+SELECT 'Blob ' || number || ' should have ' || size || ' bytes, but has ' || actual || '.'
+FROM (
+    SELECT number, size, (SELECT coalesce(sum(length(bytes)), 0) FROM blob_chunk WHERE blob = number) AS actual
+    FROM blob
+)
+WHERE size <> actual

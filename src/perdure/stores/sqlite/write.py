@@ -1,0 +1,107 @@
+"""Writes a batch inside a transaction that someone else holds.
+
+The order is that of the fields of `Batch`, but `ends` come first: a run that
+continues as new ends and starts again in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from ...core.records import Message, MessageKind
+from ..base import Batch, Committed, RecordRow, StartOutcome
+from .blobs import write_rows
+from .messages import send_messages
+from .starts import write_starts
+from .statements import SQL
+
+_INSERT_RECORD = SQL["insert_record"]
+_HAS_RECORD = SQL["has_record"]
+_FORGET = SQL["forget_records"]
+_END = SQL["end_run"]
+_WAKE = SQL["wake_run"]
+_STATE = SQL["upsert_state"]
+_ATTEMPT = SQL["upsert_attempt"]
+_TAKE = SQL["take_message"]
+_REPLY = SQL["insert_reply"]
+_ENDED_BEFORE = SQL["ended_before"]
+_REMOVE_REPLIES = SQL["remove_replies"]
+_REMOVALS = tuple(
+    SQL[name]
+    for name in (
+        "remove_records", "remove_states", "remove_attempts", "remove_messages",
+        "remove_requests", "remove_tags", "remove_run",
+    )
+)  # fmt: skip
+
+
+def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:
+    """Write all of `batch` but its renewal of the lease."""
+    outcomes: list[StartOutcome] = []
+    if batch.ends:
+        write_rows(connection, _END, batch.ends, (1,))
+    if batch.starts:
+        outcomes = write_starts(connection, batch.starts, url=url)
+    if batch.records:
+        _write_records(connection, batch.records)
+    if batch.forgotten:
+        connection.executemany(_FORGET, batch.forgotten)
+    if batch.wakes:
+        connection.executemany(_WAKE, batch.wakes)
+    if batch.states:
+        write_rows(connection, _STATE, batch.states, (3,))
+    if batch.attempts:
+        write_rows(connection, _ATTEMPT, batch.attempts, (3, 4))
+    positions = send_messages(connection, batch.messages)
+    if batch.taken:
+        connection.executemany(_TAKE, [(position,) for position in batch.taken])
+    if batch.replies:
+        write_rows(connection, _REPLY, batch.replies, (2,))
+    return Committed(outcomes, positions)
+
+
+def write_submission(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:
+    """Write the starts and messages of a process that holds no lease; tell the worker of the starts."""
+    sent = Batch(starts=batch.starts, messages=batch.messages)
+    assert sent == batch, "only starts and messages can be written without the lease"
+    committed = write_batch(connection, sent, url=url)
+    told = [
+        Message(0, run.number, MessageKind.STARTED, "", None, "", run.created_at_ms)
+        for verdict, run, _ in committed.starts
+        if verdict == "started"
+    ]
+    send_messages(connection, told)
+    return committed
+
+
+def remove_ended(connection: apsw.Connection, *, before_ms: int, limit: int) -> int:
+    """Remove the runs that ended first, and replies that are older than that."""
+    numbers = connection.execute(_ENDED_BEFORE, (before_ms, limit)).fetchall()
+    for sql in _REMOVALS:
+        connection.executemany(sql, numbers)
+    connection.execute(_REMOVE_REPLIES, (before_ms, limit))
+    return len(numbers)
+
+
+def _write_records(connection: apsw.Connection, records: Sequence[RecordRow]) -> None:
+    try:
+        write_rows(connection, _INSERT_RECORD, records, (6,))
+    except apsw.ConstraintError as error:
+        connection.execute("ROLLBACK")
+        raise AssertionError(
+            f"{_name_duplicate(connection, records)} is there already ({error}): nothing was written. "
+            "This is a mistake in Perdure; please report it."
+        ) from error
+
+
+def _name_duplicate(connection: apsw.Connection, records: Sequence[RecordRow]) -> str:
+    """Find the record that is in the table, or twice in `records`."""
+    seen: set[tuple[int, int]] = set()
+    for record in records:
+        place = (record.run, record.seq)
+        if place in seen or connection.execute(_HAS_RECORD, place).get:
+            return f"record {record.seq} of run {record.run}"
+        seen.add(place)
+    return "a record"

@@ -1,0 +1,40 @@
+"""Makes the values that the tests of stores write: short to say, with nothing left to chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from perdure.core.records import Kind, Message, MessageKind, NewRun, Status
+from perdure.stores.base import Batch, Lease, RecordRow, RunEnd, Store
+
+LARGE = b'"' + b"x" * 600_000 + b'"'
+"""A payload that no row holds inline."""
+
+
+def new_run(run_id: str = "order-17", **changes: Any) -> NewRun:
+    """A run to start."""
+    run = NewRun(run_id, "checkout", b'{"cents":4200}', run_id.encode().ljust(16)[:16], 1_000, "3.11")
+    return replace(run, **changes)
+
+
+def start(store: Store, lease: Lease, run_id: str = "order-17", **changes: Any) -> int:
+    """Start a run; give its number."""
+    (outcome,) = store.commit(lease, Batch(starts=[new_run(run_id, **changes)])).starts
+    assert outcome.verdict == "started"
+    return outcome.run.number
+
+
+def record(run: int, seq: int, payload: bytes | None = b"1") -> RecordRow:
+    """A step's result."""
+    return RecordRow(run, seq, Kind.STEP, f"0/charge/{seq}", 7, 1_000 + seq, payload)
+
+
+def end(run: int, status: int = Status.COMPLETED, *, at_ms: int = 2_000, output: bytes = b'"ok"') -> RunEnd:
+    """An end of a run."""
+    return RunEnd(status, output, at_ms, None, run)
+
+
+def signal(run: int, payload: bytes | None = b'"ann"', *, request: str = "") -> Message:
+    """A signal to a run."""
+    return Message(0, run, MessageKind.SIGNAL, "approval", payload, request, 1_500)

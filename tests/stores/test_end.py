@@ -1,0 +1,94 @@
+"""Ends and wakes: where a run stands, and when it must be in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.core.records import RunRow, Status
+from perdure.stores.base import Batch, Lease, RunEnd, Store
+from tests.stores.build import LARGE, end, record, start
+
+
+def row_of(store: Store, run: int) -> RunRow:
+    row = store.run_by_number(run)
+    assert row is not None
+    return row
+
+
+@pytest.mark.parametrize("output", [b'"ok"', LARGE])
+def test_an_end_sets_status_output_and_time(store: Store, lease: Lease, output: bytes) -> None:
+    run = start(store, lease)
+
+    store.commit(lease, Batch(ends=[end(run, Status.FAILED, at_ms=77, output=output)]))
+
+    row = row_of(store, run)
+    assert (row.status, row.output, row.ended_at_ms, row.wake_at_ms) == (Status.FAILED, output, 77, None)
+
+
+def test_a_parked_run_can_be_opened_again(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+    store.commit(lease, Batch(ends=[RunEnd(Status.PARKED, LARGE, None, None, run)]))
+
+    store.commit(lease, Batch(ends=[RunEnd(Status.RUNNING, None, None, 0, run)]))
+
+    row = row_of(store, run)
+    assert (row.status, row.output, row.wake_at_ms) == (Status.RUNNING, None, 0)
+    assert list(store.check()) == []
+
+
+def test_a_run_that_has_ended_stays_as_it_ended(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+    store.commit(lease, Batch(ends=[end(run)]))
+    before = row_of(store, run)
+
+    store.commit(lease, Batch(ends=[end(run, Status.CANCELLED, output=LARGE)], wakes=[(5, 1, run)]))
+
+    assert row_of(store, run) == before
+    assert list(store.check()) == []
+
+
+def test_a_wake_sets_time_and_crashes(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+
+    store.commit(lease, Batch(wakes=[(5_000, 2, run)]))
+
+    row = row_of(store, run)
+    assert (row.wake_at_ms, row.crashes) == (5_000, 2)
+
+
+def test_active_runs_come_with_their_journals_page_by_page(store: Store, lease: Lease) -> None:
+    runs = [start(store, lease, name) for name in ("a", "b", "c", "d", "e")]
+    rows = [record(run, seq, LARGE if seq else b"1") for run in (runs[2], runs[0]) for seq in range(2)]
+    away = Batch(records=rows, wakes=[(9_000, 0, runs[1])], ends=[end(runs[3])])
+    store.commit(lease, away)
+
+    first = store.active_runs(after=0, limit=2)
+    second = store.active_runs(after=first[-1][0].number, limit=2)
+
+    assert [row.number for row, _ in first + second] == [runs[0], runs[2], runs[4]]
+    assert [journal for _, journal in first + second] == [
+        store.records(row.number) for row, _ in first + second
+    ]
+    assert store.active_runs(after=runs[4], limit=2) == []
+
+
+def test_sleeping_runs_come_in_the_order_of_their_time(store: Store, lease: Lease) -> None:
+    a, b, c, d, e, f = (start(store, lease, name) for name in "abcdef")
+    wakes = [(300, 0, a), (100, 0, b), (300, 0, c), (None, 0, d), (400, 0, f)]
+    store.commit(lease, Batch(wakes=wakes))
+
+    first = store.sleeping_runs(after=(0, 0), until_ms=300, limit=2)
+    second = store.sleeping_runs(after=first[-1], until_ms=300, limit=2)
+
+    assert first == [(100, b), (300, a)]
+    assert second == [(300, c)]
+    assert e not in [run for _, run in first + second]
+
+
+def test_a_run_that_ended_asleep_is_not_woken(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+    store.commit(lease, Batch(wakes=[(100, 0, run)]))
+
+    store.commit(lease, Batch(ends=[RunEnd(Status.TERMINATED, None, 50, None, run)], wakes=[(100, 0, run)]))
+
+    assert store.sleeping_runs(after=(0, 0), until_ms=1_000, limit=9) == []
