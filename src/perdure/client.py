@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 from uuid import UUID
 
 from .blocks.options import Seconds, to_ms
@@ -37,7 +38,21 @@ from .errors import (
 from .runtime.closing import PYTHON
 from .stores.base import RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store
-from .views import RunPage, RunStatus, RunView, run_view
+from .views import (
+    Entry,
+    Health,
+    RunPage,
+    RunStatus,
+    RunView,
+    Timeline,
+    WorkerView,
+    attempts_view,
+    counts_view,
+    health_view,
+    run_view,
+    timeline_view,
+    worker_view,
+)
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -151,14 +166,15 @@ class Client:
     store's lease takes it up within a few dozen milliseconds.
     """
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
-        """`url` names the store: `sqlite:///shop.db`."""
+    def __init__(self, url: str = DEFAULT_URL, *, create: bool = True) -> None:
+        """`url` names the store: `sqlite:///shop.db`. Without `create` it must be there."""
         self.url = url
+        self._create = create
         self._door: Door | None = None
 
     async def __aenter__(self) -> Self:
         """Open the store. Raises StoreUnavailable, StoreNotOurs or StoreVersionError."""
-        self._door = StoreDoor(open_store(self.url))
+        self._door = StoreDoor(open_store(self.url, create=self._create))
         return self
 
     async def __aexit__(
@@ -208,7 +224,10 @@ class Client:
         while outcome.verdict == "conflict":
             if outcome.reason != "cancelling":
                 raise _conflict(outcome, definition.name)
-            await self.door.ended(outcome.run.number)
+            ended = await self.door.ended(outcome.run.number)
+            if ended.status == Status.PARKED:
+                raise _conflict(outcome._replace(run=ended, reason="parked"), definition.name)
+            new = replace(new, reuse="always")  # what has just been cancelled shall not be returned
             outcome = await self.door.start(new, definition)
         return Run(self, outcome.run.id, outcome.run.number, definition.decode_result)
 
@@ -243,12 +262,13 @@ class Client:
         if id is not None and not 0 < len(id) <= _LONGEST_ID:
             raise PerdureError(f"A run's id has 1 to {_LONGEST_ID} characters, and this has {len(id)}.")
         now_ms = door.clock.now_ms()
+        drawn = door.source.bytes(32)
         timeout_ms = to_ms(timeout, "timeout") if timeout is not None else definition.timeout_ms
         return NewRun(
-            id=id if id is not None else str(UUID(bytes=door.source.bytes(16), version=4)),
+            id=id if id is not None else str(UUID(bytes=drawn[16:], version=4)),
             workflow=definition.name,
             input=call.input(),
-            seed=door.source.bytes(16),
+            seed=drawn[:16],
             created_at_ms=now_ms,
             python=PYTHON,
             deadline_ms=None if timeout_ms is None else now_ms + timeout_ms,
@@ -259,7 +279,11 @@ class Client:
 
     # -- talking to runs -------------------------------------------------------------------------
 
-    async def get(self, id: str, workflow: Workflow[Any, R] | None = None) -> Run[R]:
+    @overload
+    async def get(self, id: str, workflow: None = None) -> Run[Any]: ...
+    @overload
+    async def get(self, id: str, workflow: Workflow[Any, R]) -> Run[R]: ...
+    async def get(self, id: str, workflow: Workflow[Any, R] | None = None) -> Run[Any]:
         """A handle on the run of this id. With its `workflow` the result has its type.
 
         Raises RunNotFound.
@@ -270,9 +294,7 @@ class Client:
 
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
-        row = await self._row(id)
-        message = self._message(row, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id)
-        if not await self.door.send(message) and not signal_id:
+        if not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id) and not signal_id:
             raise _closed(await self._row(id))
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
@@ -302,18 +324,26 @@ class Client:
         if not await self._tell(id, MessageKind.RESUME, ""):
             raise _closed(await self._row(id))
 
-    async def _tell(self, id: str, kind: MessageKind, reason: str) -> int:
+    async def _tell(
+        self, id: str, kind: MessageKind, name: str, payload: bytes | None = None, request: str = ""
+    ) -> int:
         row = await self._row(id)
-        return await self.door.send(self._message(row, kind, reason, None, ""))
+        while not (position := await self.door.send(self._message(row, kind, name, payload, request))):
+            later = await self._row(id)
+            if later.number == row.number:
+                return 0
+            row = later  # it continued as new between looking and sending
+        return position
 
     def _message(self, row: RunRow, kind: MessageKind, name: str, payload: bytes | None, request: str) -> Message:
         return Message(0, row.number, kind, name, payload, request, self.door.clock.now_ms())
 
-    async def _row(self, id: str) -> RunRow:
-        row = await self.door.read(lambda store: store.run_by_id(id))
+    async def _row(self, id: str, generation: int | None = None) -> RunRow:
+        row = await self.door.read(lambda store: store.run_by_id(id, generation=generation))
         if row is None:
+            which = "" if generation is None else f" with generation {generation}"
             raise RunNotFound(
-                f"No run {id!r} in {self.url}.", run_id=id, hint="`perdure list` shows the runs there are."
+                f"No run {id!r}{which} in {self.url}.", run_id=id, hint="`perdure list` shows the runs there are."
             )
         return row
 
@@ -324,6 +354,41 @@ class Client:
         row = await self._row(id)
         tags = await self.door.read(lambda store: store.tags_of([row.number]))
         return run_view(row, tags.get(row.number, {}))
+
+    async def timeline(self, id: str, *, generation: int | None = None, last: int | None = None) -> Timeline:
+        """All that is known of a run, in the order of time; only the `last` entries if given.
+
+        `generation` is the latest one unless you say which. Raises RunNotFound.
+        """
+        row = await self._row(id, generation)
+        return await self.door.read(lambda store: timeline_view(store, row, last=last))
+
+    async def attempts(self, id: str) -> Sequence[Entry]:
+        """Attempts of a run's steps that failed and were made again, and heartbeats. Raises RunNotFound."""
+        row = await self._row(id)
+        return await self.door.read(lambda store: attempts_view(store, row))
+
+    async def worker(self) -> WorkerView | None:
+        """The worker that holds the store's lease; None when none is alive."""
+        now_ms = self.now_ms()
+        return worker_view(await self.door.read(lambda store: store.worker(now_ms=now_ms)))
+
+    async def counts(self) -> dict[str, int]:
+        """How many runs have each status, by its word: `running`, `parked` …"""
+        return counts_view(await self.door.read(lambda store: store.counts()))
+
+    async def health(self, known: Collection[str] | None = None) -> Health:
+        """Look at the whole store: versions, integrity, what is parked and why.
+
+        With the names of the `known` workflows it also says which open runs have
+        none. Takes a while for a large store.
+        """
+        now_ms = self.now_ms()
+        return await self.door.read(lambda store: health_view(store, now_ms=now_ms, known=known))
+
+    def now_ms(self) -> int:
+        """The time by this client's clock, Unix milliseconds."""
+        return self.door.clock.now_ms()
 
     async def list(
         self,
@@ -383,6 +448,7 @@ def _conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
         "input": "it was started with other input",
         "workflow": f"it belongs to workflow {row.workflow!r}, and this is {workflow!r}",
         "running": "it is still running, and on_conflict is 'raise'",
+        "parked": "it parked while it was being cancelled",
     }.get(outcome.reason, outcome.reason)
     return ConflictError(
         f"Run {row.id!r} exists: {why}. Nothing was started.",
@@ -402,11 +468,14 @@ def _closed(row: RunRow) -> PerdureError:
 
 def _ended_badly(row: RunRow) -> RunFailed:
     kind, verb = _ENDS[row.status]
-    why = f": {describe_failure(row.output)}" if row.output else ""
+    why = f": {describe_failure(row.output).rstrip('.')}" if row.output else ""
     hint = "Put right what failed, then resume it: `perdure resume`, or run.resume()." if kind is RunParked else ""
-    error = kind(f"Run {row.id!r} {verb}{why}.", run_id=row.id, hint=hint)
+    error = kind(f"Run {row.id!r} {verb}{why.rstrip('.')}.", run_id=row.id, hint=hint)
     if row.output is not None:
-        error.__cause__ = decode_failure(row.output)
+        cause = decode_failure(row.output)
+        if isinstance(cause, kind) and cause.run_id == row.id:
+            return cause  # it says so itself
+        error.__cause__ = cause
     return error
 
 

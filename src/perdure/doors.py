@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from .core.records import Message, NewRun, RunRow, Status
+from .core.records import Message, MessageKind, NewRun, RunRow, Status
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
 from .stores.base import Batch, Reply, StartOutcome, Store
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _LOOK_FIRST_S = 0.01
 _LOOK_LATER_S = 0.25
+_OPENS_AGAIN = (MessageKind.RESUME, MessageKind.CANCEL, MessageKind.TERMINATE)
 
 
 class Door(Protocol):
@@ -47,6 +48,18 @@ class Door(Protocol):
     async def close(self) -> None:
         """Let go of the other side."""
         ...
+
+
+def stopped_row(store: Store, number: int) -> RunRow | None:
+    """The row of a run that has ended or is parked; None while it runs, or is asked to go on or to end."""
+    row = store.run_by_number(number)
+    if row is not None and row.status == Status.PARKED:
+        if any(message.kind in _OPENS_AGAIN for message in store.messages_for(number)):
+            return None
+        # Read again: a resume is taken in the commit that opens the run, which may have come in between.
+        row = store.run_by_number(number)
+    assert row is not None, f"run number {number} was removed while somebody waited for it"
+    return None if row.status == Status.RUNNING else row
 
 
 class StoreDoor:
@@ -81,9 +94,8 @@ class StoreDoor:
     async def ended(self, number: int) -> RunRow:
         wait_s = _LOOK_FIRST_S
         while True:
-            row = await self.read(lambda store: store.run_by_number(number))
-            assert row is not None, f"run number {number} was removed while somebody waited for it"
-            if row.status != Status.RUNNING:
+            row = await self.read(lambda store: stopped_row(store, number))
+            if row is not None:
                 return row
             await asyncio.sleep(wait_s)
             wait_s = min(_LOOK_LATER_S, wait_s * 1.5)

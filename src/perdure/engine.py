@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar
 
 from .blocks.workflow import Workflow
 from .client import Client
-from .core.records import Message, MessageKind, NewRun, RunRow, Status
+from .core.records import Message, MessageKind, NewRun, RunRow
+from .doors import stopped_row
 from .errors import StoreError
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
@@ -20,7 +21,9 @@ from .runtime.driver import RESIDENTS_KEPT, Driver
 from .runtime.inbox import Inbox
 from .runtime.recovery import Recovery
 from .runtime.registry import Registry
+from .runtime.retention import Retention
 from .runtime.lease import LeaseKeeper
+from .runtime.step_process import refuse_while_loading
 from .stores.base import Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
 
@@ -80,22 +83,19 @@ class EngineDoor:
         return await sent
 
     async def ask(self, message: Message) -> Reply:
-        waiter = self._driver.closing.wait_reply(message.request)
-        if not await self.send(message):
-            return Reply(message.request, False, None, 0)
-        return await waiter
+        with self._driver.closing.waiting_for_reply(message.request) as waiter:
+            if not await self.send(message):
+                return Reply(message.request, False, None, 0)
+            return await waiter
 
     async def ended(self, number: int) -> RunRow:
-        # Listen before looking: the end may come between the two.
-        waiter = self._driver.closing.wait(number)
-        resident = self._driver.residents.get(number)
-        if resident is None or resident.closing:
-            row = self._store.run_by_number(number)
-            if row is not None and row.status != Status.RUNNING:
-                waiter.cancel()
+        # Nothing is awaited between looking and listening, and an end is told on this loop: none is missed.
+        if number not in self._driver.residents:
+            row = stopped_row(self._store, number)
+            if row is not None:
                 return row
         self._check_alive()
-        return await waiter
+        return await self._driver.closing.wait(number)
 
     def _check_alive(self) -> None:
         error = self._driver.committer.error
@@ -134,17 +134,21 @@ class Engine(Client):
         """
         super().__init__(url)
         self._workflows = workflows
-        self._clock: Clock = clock or SystemClock()
+        self._clock = clock
         self._source: Source = source or SystemSource()
         self._residents_kept = residents_kept
         self._store: Store | None = None
         self._driver: Driver | None = None
         self._inbox: Inbox | None = None
         self._keeper: LeaseKeeper | None = None
+        self._retention: Retention | None = None
         self._stopped: asyncio.Future[BaseException] | None = None
+        self.recovered = 0
+        """How many runs were under way when this engine opened the store, and go on."""
 
     async def __aenter__(self) -> Self:
         """Open the store, take the lease, and go on with what was interrupted."""
+        refuse_while_loading()
         store = open_store(self.url)
         try:
             await self._open(store)
@@ -154,7 +158,8 @@ class Engine(Client):
         return self
 
     async def _open(self, store: Store) -> None:
-        keeper = LeaseKeeper(store, self._clock, f"{socket.gethostname()}:{os.getpid()}")
+        clock = self._clock or SystemClock()
+        keeper = LeaseKeeper(store, clock, f"{socket.gethostname()}:{os.getpid()}")
         lease = keeper.acquire()
         self._store, self._keeper = store, keeper
         self._stopped = asyncio.get_running_loop().create_future()
@@ -162,7 +167,7 @@ class Engine(Client):
             store,
             lease,
             Registry(self._workflows),
-            self._clock,
+            clock,
             self._source,
             on_fatal=self._fatal,
             residents_kept=self._residents_kept,
@@ -170,20 +175,24 @@ class Engine(Client):
         inbox = self._inbox = Inbox(driver)
         recovery = self._recovery = Recovery(driver)
         self._door = EngineDoor(driver, inbox, store)
-        await recovery.recover()
+        self.recovered = await recovery.recover()
         driver.timers.start()
         inbox.start()
         keeper.start(driver.committer)
+        self._retention = Retention(store, clock, driver.committer)
+        self._retention.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         driver, store, keeper, inbox = self._driver, self._store, self._keeper, self._inbox
-        self._door = None
-        if driver is None or store is None or keeper is None or inbox is None:
+        door, self._door = self._door, None
+        if door is None or driver is None or store is None or keeper is None or inbox is None:
             return
         inbox.stop()
         keeper.stop()
+        if self._retention is not None:
+            self._retention.stop()
         await driver.stop()
         driver.closing.stop(StoreError("The engine was closed before the run ended.", hint="The run goes on when an engine opens the store."))
         try:
@@ -195,14 +204,18 @@ class Engine(Client):
     def _fatal(self, error: BaseException) -> None:
         """The worker cannot write any more: everybody who waits hears why."""
         _log.error("The engine on %s has stopped: %s", self.url, error)
-        if self._driver is not None:
+        if self._driver is not None and self._inbox is not None and self._keeper is not None:
+            self._inbox.stop()
+            self._keeper.stop()
+            self._driver.abandon()
             self._driver.closing.stop(error)
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(error)
 
     async def serve(self) -> None:
         """Run until cancelled. Raises what stopped the worker, such as LeaseLost."""
-        assert self._stopped is not None, "the engine is not open"
+        _ = self.door  # says so when the engine is not open
+        assert self._stopped is not None
         raise await asyncio.shield(self._stopped)
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from perdure.core.records import Kind, Message, MessageKind, NewRun, Status
-from perdure.stores.base import Batch, Lease, RecordRow, RunEnd, Store
+from perdure.core.records import Kind, Message, MessageKind, NewRun, Record, Status
+from perdure.stores.base import Batch, Lease, RunEnd, Store
 
 LARGE = b'"' + b"x" * 600_000 + b'"'
 """A payload that no row holds inline."""
@@ -25,9 +25,9 @@ def start(store: Store, lease: Lease, run_id: str = "order-17", **changes: Any) 
     return outcome.run.number
 
 
-def record(run: int, seq: int, payload: bytes | None = b"1") -> RecordRow:
+def record(run: int, seq: int, payload: bytes | None = b"1") -> Record:
     """A step's result."""
-    return RecordRow(run, seq, Kind.STEP, f"0/charge/{seq}", 7, 1_000 + seq, payload)
+    return Record(seq, Kind.STEP, f"0/charge/{seq}", 7, 1_000 + seq, payload, run)
 
 
 def end(run: int, status: int = Status.COMPLETED, *, at_ms: int = 2_000, output: bytes = b'"ok"') -> RunEnd:

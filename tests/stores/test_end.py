@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perdure.core.records import RunRow, Status
-from perdure.stores.base import Batch, Lease, RunEnd, Store
+from perdure.stores.base import AttemptRow, Batch, Lease, RunEnd, Store
 from tests.stores.build import LARGE, end, record, start
 
 
@@ -34,6 +34,20 @@ def test_a_parked_run_can_be_opened_again(store: Store, lease: Lease) -> None:
     row = row_of(store, run)
     assert (row.status, row.output, row.wake_at_ms) == (Status.RUNNING, None, 0)
     assert list(store.check()) == []
+
+
+def test_a_run_that_is_opened_again_has_no_attempts_and_no_crashes(store: Store, lease: Lease) -> None:
+    run, other = start(store, lease, "one"), start(store, lease, "other")
+    attempts = [AttemptRow(number, "0/0/charge", 1, b'"failed"', None, 5) for number in (run, other)]
+    store.commit(lease, Batch(attempts=attempts, wakes=[(0, 5, run)]))
+    store.commit(lease, Batch(ends=[RunEnd(Status.PARKED, b'"why"', None, None, run)]))
+    parked = row_of(store, run).crashes, store.attempts(run)
+
+    store.commit(lease, Batch(ends=[RunEnd(Status.RUNNING, None, None, 0, run)]))
+
+    assert parked == (5, attempts[:1])
+    assert (row_of(store, run).crashes, store.attempts(run)) == (0, [])
+    assert store.attempts(other) == attempts[1:]
 
 
 def test_a_run_that_has_ended_stays_as_it_ended(store: Store, lease: Lease) -> None:

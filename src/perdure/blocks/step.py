@@ -27,9 +27,14 @@ class StepCall(Call[R]):
     __slots__ = ("data", "definition", "digest")
 
     def __init__(self, definition: Step[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(args, kwargs)
+        # Written out, and not left to the base class: this is made for every step of every run.
         self.definition = definition
+        self.args = args
+        self.kwargs = kwargs
         self.data = b""
+        self._begun = False
+        self._iterator = None
+        self._host = current_host.get(None)
         if self._host is not None:
             arguments = definition.arguments
             try:
@@ -42,16 +47,21 @@ class StepCall(Call[R]):
 
     def __await__(self) -> Generator[Any, Any, R]:
         self._begun = True
-        host = current_host.get(None)
         definition = self.definition
+        host = self._host
         if host is None:
-            return definition.call_plainly(self.args, self.kwargs).__await__()
-        if self._host is None:
-            self.data = definition.arguments.encode(self.args, self.kwargs)
+            host = current_host.get(None)
+            if host is None:
+                return definition.call_plainly(self.args, self.kwargs).__await__()
+            self.data = definition.arguments.encode(self.args, self.kwargs)  # made before the run began
         return host.call_step(definition.name, zlib.crc32(self.data), definition.decode_result, self).__await__()
 
+    def renew(self) -> None:
+        """Take the arguments anew from what is stored: a failed attempt may have changed them."""
+        self.args, self.kwargs = self.definition.arguments.decode(self.data)
+
     def describe(self) -> str:
-        return f"{self.definition.name}{self.definition.arguments.describe(self.args, self.kwargs)}"
+        return self.definition.arguments.describe(self.args, self.kwargs)
 
 
 class Step(Generic[P, R]):
@@ -83,6 +93,7 @@ class Step(Generic[P, R]):
         self.guarded = bool(self.timeout_ms or self.deadline_ms or self.heartbeat_ms)
         self.place: Place = _place(function, on, self.name)
         self.arguments = Arguments(function, name=self.name)
+        self.decode_result = self.arguments.read_result  # bound once, and not for each call
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
         """Make a call: await it. Raises TypeError for wrong arguments, NotSerialisable in a run."""
@@ -93,10 +104,6 @@ class Step(Generic[P, R]):
         """Just call the function: what awaiting means outside a run."""
         value = self.fn(*args, **kwargs)
         return cast(R, await value if inspect.isawaitable(value) else value)
-
-    def decode_result(self, data: bytes) -> Any:
-        """Read a recorded result."""
-        return self.arguments.result_decoder(data)
 
     def settle(self, value: Any) -> tuple[bytes, Any]:
         """The result as it is recorded, and as the workflow will see it, live as in a replay."""
@@ -162,7 +169,8 @@ def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises DefinitionError for a definition that cannot work.
     """
     if fn is not None:
-        return Step(fn)
+        made: Step[..., Any] = Step(fn)
+        return made
     return _StepDecorator(options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import zlib
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ..codec.arguments import Arguments
@@ -30,10 +31,16 @@ class WorkflowCall(Call[R]):
         self._data: bytes | None = None
 
     def input(self) -> bytes:
-        """The encoded arguments. Raises NotSerialisable, naming the path."""
+        """The encoded arguments: the same bytes for the same values, however they were given.
+
+        Raises NotSerialisable, or NotDecodable for a value that its hint does not fit.
+        """
         self._begun = True
         if self._data is None:
-            self._data = self.definition.arguments.encode_object(self.args, self.kwargs)
+            arguments = self.definition.arguments
+            data = arguments.encode_object(self.args, self.kwargs)
+            # Read and written again: a float given as 86400 is 86400.0 for whoever reads it back.
+            self._data = arguments.encode_object(*arguments.decode_object(data))
         return self._data
 
     def __await__(self) -> Generator[Any, Any, R]:
@@ -51,7 +58,7 @@ class WorkflowCall(Call[R]):
         return result.__await__()
 
     def describe(self) -> str:
-        return f"{self.definition.name}{self.definition.arguments.describe(self.args, self.kwargs)}"
+        return self.definition.arguments.describe(self.args, self.kwargs)
 
 
 class Workflow(Generic[P, R]):
@@ -76,6 +83,10 @@ class Workflow(Generic[P, R]):
             )
         self.timeout_ms = to_ms(timeout, f"@workflow {self.name}: timeout")
         self.arguments = Arguments(function, name=self.name)
+        # Bound once, and not for each run; and not to the definition, which would be a
+        # circle: a definition that nobody holds must go at once (see runtime/registry).
+        self.decode_result = self.arguments.read_result
+        self.encode_result = partial(_encode_result, self.name, self.arguments)
         register(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowCall[R]:
@@ -93,21 +104,17 @@ class Workflow(Generic[P, R]):
         args, kwargs = self.arguments.from_json(data)
         return WorkflowCall(self, args, kwargs)
 
-    def encode_result(self, value: Any) -> bytes:
-        """The result as it is stored."""
-        data = encode(value, f"result of {self.name}()")
-        self.decode_result(data)  # what nobody could read back is refused now
-        return data
-
-    def decode_result(self, data: bytes) -> Any:
-        """Read a stored result."""
-        return self.arguments.result_decoder(data)
-
     def __set_name__(self, owner: type, name: str) -> None:
         refuse_method(owner, name, "workflow")
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}>"
+
+
+def _encode_result(name: str, arguments: Arguments, value: Any) -> bytes:
+    data = encode(value, f"result of {name}()")
+    arguments.read_result(data)  # what nobody could read back is refused now
+    return data
 
 
 @overload

@@ -250,6 +250,10 @@ class Arguments:
         """Reads the function's result."""
         return decoder(self.result_hint, f"{self.name}()")
 
+    def read_result(self, data: bytes) -> Any:
+        """Return the function's result as it was encoded. Raises NotDecodable."""
+        return self.result_decoder(data)
+
     def copy_result(self, value: Any, data: bytes) -> Any:
         """Return `result_decoder(data)`, where `data` is this value encoded.
 

@@ -85,7 +85,7 @@ class AnswerUpdate(NamedTuple):
     payload: bytes
 
 
-Command = RunStep | StartChild | StartApart | AwaitChild | CancelCall | Publish | MarkPatch | AnswerUpdate
+Command = PendingCall | CancelCall | Publish | MarkPatch | AnswerUpdate
 
 
 class Outcome(NamedTuple):

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError, Future
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextvars import Context, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar
+from contextvars import Context
+from typing import Any, NoReturn, TypeVar
 
-from ..errors import BoundaryError, ContinueAsNew, JournalMismatch, NotAwaited, RunEvicted, StepFailed
+from ..errors import BoundaryError, ContinueAsNew, JournalMismatch, NotAwaited, StepFailed
 from .commands import (
     AnswerUpdate,
     AwaitChild,
@@ -33,9 +32,10 @@ from .commands import (
     StartApart,
     StartChild,
 )
-from .host import Decode, RunFacts, current_host
+from .ending import holds, undo_all
+from .host import Decode, Failures, RunFacts, current_host
 from .journal import mismatch, step_without_caller, undecodable
-from .loop import Handle, RunLoop, RunTask
+from .loop import Ready, RunLoop, RunTask
 from .mailbox import Mailbox
 from .records import Kind, Record, Status
 from .updates import Updates
@@ -45,23 +45,17 @@ T = TypeVar("T")
 _UNKNOWN: Any = object()
 
 
-class Failures(Protocol):
-    """How exceptions cross the journal; the codec's, handed in because the core knows no codec."""
-
-    def encode_failure(self, error: BaseException) -> bytes: ...
-    def decode_failure(self, data: bytes) -> BaseException: ...
-
-
 class Execution:
     """A run in memory. It is the host of the blocks used in its code."""
 
     __slots__ = (
         "_abandoned", "_asked", "_asked_before", "_body_error", "_broken", "_cancelled_by", "_context",
-        "_encode_result", "_ends", "_failed_at", "_failures", "_mailboxes", "_next_call", "_owned", "_patches",
-        "_pending", "_published", "_root", "_seen_cancels", "_undo", "commands", "facts", "has_children", "loop", "outcome", "replaying", "seq", "updates",
+        "_encode_result", "_ends", "_failed_at", "_failures", "_judging", "_mailboxes", "_next_call", "_orphans",
+        "_owned", "_patches", "_pending", "_published", "_root", "_seen_cancels", "_undo", "commands", "facts",
+        "has_children", "loop", "outcome", "replaying", "seq", "updates",
     )  # fmt: skip
 
-    def __init__(self, facts: RunFacts, *, ready: deque[Handle], failures: Failures) -> None:
+    def __init__(self, facts: RunFacts, *, ready: Ready, failures: Failures) -> None:
         self.facts = facts
         self.loop = RunLoop(
             time=facts.created_at_ms / 1000, salt=int.from_bytes(facts.seed[:5], "big"), ready=ready
@@ -86,7 +80,13 @@ class Execution:
         self._broken: Exception | None = None
         self._next_call: object = None
         self._seen_cancels = 0
-        self._ends: dict[str, Record] | None = None
+        self._ends: dict[str, Record | None] | None = None
+        """Of children that were started apart: their ends, by key; None before it has come."""
+        self._orphans: list[PendingCall] | None = None
+        self._judging = False
+        # Empty, and not a copy of the caller's: what stands there would not be there in a replay.
+        self._context = Context()
+        self._context.run(current_host.set, self)
         self._asked = 0
         self._asked_before = 0
         self._cancelled_by = ""
@@ -96,11 +96,8 @@ class Execution:
 
     def begin(self, body: Coroutine[Any, Any, Any], encode_result: Callable[[Any], bytes]) -> None:
         """Start the workflow's coroutine and run it until it waits."""
-        context = copy_context()
-        context.run(current_host.set, self)
-        self._context = context
         self._encode_result = encode_result
-        self._root = RunTask(body, loop=self.loop, path="0", context=context)
+        self._root = RunTask(body, loop=self.loop, path="0", context=self._context)
         self.loop.pump()
         self._settle()
 
@@ -110,9 +107,15 @@ class Execution:
         Raises JournalMismatch when the code does not ask for what was recorded.
         """
         for record in records:
-            if self.outcome is not None:
+            if self.outcome is not None and not self._may_follow_the_end(record):
                 raise mismatch(self.facts, record, self._pending, self.loop.tasks, ended=True)
             self.apply(record)
+
+    def _may_follow_the_end(self, record: Record) -> bool:
+        # Written in one commit with the record that ended the run, before it was known to.
+        if record.kind in (Kind.TICK, Kind.SIGNAL, Kind.UPDATE, Kind.CANCEL, Kind.PATCH):
+            return True
+        return record.key in (self._abandoned or ()) or record.key in (self._ends or ())
 
     def foresee_patches(self, records: Iterable[Record]) -> None:
         """Learn which patches were taken, before the replay comes to them."""
@@ -123,6 +126,9 @@ class Execution:
         """End the replay and ask for all that is still unanswered."""
         self.replaying = False
         self.commands = [] if self.outcome is not None else list(self._pending.values())
+        # Children whose waiter was cancelled: whether they were told so is not recorded.
+        self.commands.extend(CancelCall(orphan) for orphan in self._orphans or ())
+        self._orphans = None
         for state, (version, payload) in (self._published or {}).items():
             self.commands.append(Publish(state, version, payload))
         if self.updates is not None:
@@ -135,9 +141,9 @@ class Execution:
         """
         assert record.seq == self.seq, f"run {self.facts.id!r}: record {record.seq} where {self.seq} is due"
         self.seq += 1
-        self._asked_before = self._asked
         loop = self.loop
-        loop.advance(record.at_ms / 1000)
+        loop.advance(record.at_ms)
+        self._asked_before = self._asked
         if self._root is not None and self.outcome is None:
             kind = record.kind
             if kind == Kind.STEP:
@@ -163,8 +169,8 @@ class Execution:
     def _take(self, record: Record) -> PendingCall | None:
         pending = self._pending.pop(record.key, None)
         if pending is None:
-            if record.key.endswith("/end"):
-                self._ends = {**(self._ends or {}), record.key: record}
+            if self._ends is not None and record.key in self._ends:
+                self._ends[record.key] = record
                 return None
             if self._abandoned is not None and record.key in self._abandoned:
                 return None
@@ -181,16 +187,18 @@ class Execution:
             pending = self._take(record)
             if pending is not None and not pending.future.done():
                 error = value if value is not _UNKNOWN else self._failures.decode_failure(payload)
-                if kind == Kind.STEP_FAILED and isinstance(error, StepFailed):
+                undoing = self._body_error is not None  # nobody catches what an undo call raises
+                if undoing or (kind == Kind.STEP_FAILED and isinstance(error, StepFailed)):
                     self._failed_at = (record.seq, error)
                 pending.future.set_exception(error)
         elif kind in (Kind.CHILD, Kind.CHILD_STARTED):
             self._answer(record, value)
         elif kind == Kind.SIGNAL:
-            self._context.run(self._mailbox(record.key).put, payload)
+            self.loop.call_soon(self._mailbox(record.key).put, payload, context=self._context)
         elif kind == Kind.UPDATE:
-            name, _, request = record.key.partition("/")
-            self._context.run(self._updates().accept, name, request, payload, f"u{record.seq}")
+            name, _, request = record.key.rpartition("/")
+            accept = self._updates().accept
+            self.loop.call_soon(accept, name, request, payload, f"u{record.seq}", context=self._context)
         elif kind == Kind.CANCEL:
             self._cancel(record.key)
 
@@ -199,14 +207,12 @@ class Execution:
 
         Raises UpdateRefused; nothing has changed then.
         """
-        asked = len(self.commands)
-        self._context.run(self._updates().judge, name, payload)
-        if len(self.commands) != asked:
-            del self.commands[asked:]
-            raise BoundaryError(
-                f"The validator of update {name!r} of run {self.facts.id!r} changed something.",
-                hint="A validator may only look and raise; do the rest in the handler.",
-            )
+        broken, self._judging = self._broken, True
+        try:
+            self.loop.look(self._context, self._updates().judge, name, payload)
+        finally:
+            self._judging = False
+            self._broken = broken
 
     def _cancel(self, how: str) -> None:
         assert self._root is not None
@@ -226,11 +232,17 @@ class Execution:
             self._abandon_cancelled_calls()
         if loop.complaints:
             self._hear_complaints()
-        if self._broken is not None:
-            raise self._broken
         root = self._root
-        if root is not None and root.done() and self.outcome is None:
-            self._root_done(root)
+        if root is None or not root.done() or self.outcome is not None:
+            if self._broken is not None:
+                raise self._broken
+            return
+        error = CancelledError() if root.cancelled() else root.exception()
+        # An error of the code's own drops calls on its way out: then it is the one to tell of.
+        if self._broken is not None and (error is None or not isinstance(self._broken, NotAwaited)):
+            raise self._broken
+        self._broken = None
+        self._root_done(root, error)
 
     def _abandon_cancelled_calls(self) -> None:
         for key, pending in list(self._pending.items()):
@@ -239,22 +251,23 @@ class Execution:
                 if self._abandoned is None:
                     self._abandoned = set()
                 self._abandoned.add(key)
-                if not self.replaying:
+                if pending in self.commands:
+                    self.commands.remove(pending)  # asked for and given up in one event: never begun
+                elif not self.replaying:
                     self.commands.append(CancelCall(pending))
+                elif isinstance(pending, StartChild):
+                    self._orphans = [*(self._orphans or ()), pending]
 
     def _hear_complaints(self) -> None:
         complaints, self.loop.complaints = self.loop.complaints or [], None
         for complaint in complaints:
             error = complaint.get("exception")
             if complaint.get("message") == "a callback raised" and error is not None:
+                if not isinstance(error, Exception):
+                    error = BoundaryError(f"A callback of run {self.facts.id!r} raised {error!r}.")
                 self._broken = error
 
-    def _root_done(self, root: RunTask) -> None:
-        error: BaseException | None
-        if root.cancelled():
-            error = CancelledError()
-        else:
-            error = root.exception()
+    def _root_done(self, root: RunTask, error: BaseException | None) -> None:
         if self._body_error is not None:
             # The undo calls have all run; the run ends with what made them necessary.
             # One that failed for good parks the run instead, so that it can be tried again.
@@ -262,7 +275,7 @@ class Execution:
         elif error is not None and self._undo and not isinstance(error, ContinueAsNew):
             self._body_error = error
             calls, self._undo = self._undo, None
-            self._root = RunTask(_undo_all(calls), loop=self.loop, path="undo", context=self._context)
+            self._root = RunTask(undo_all(calls), loop=self.loop, path="undo", context=self._context)
             self._root.sheltered = True
             self.loop.pump()
             self._settle()
@@ -293,9 +306,11 @@ class Execution:
         Straight through means in the very event that brought it, with nothing
         asked for on the way: a run that cleaned up has decided to fail.
         """
-        if self._failed_at is None or self._failed_at[0] != self.seq - 1 or self.loop.cancelling:
+        if self._failed_at is None or self._failed_at[0] != self.seq - 1:
             return False
-        if not _holds(error, self._failed_at[1]):
+        if self.loop.cancelling and self._body_error is None:
+            return False
+        if not holds(error, self._failed_at[1]):
             return False
         return self._asked == self._asked_before
 
@@ -304,21 +319,23 @@ class Execution:
             self.updates.refuse_unfinished()
         if not self.replaying:
             self.commands.extend(CancelCall(pending) for pending in self._pending.values())
+        self._abandoned = {*(self._abandoned or ()), *self._pending}
         self._pending.clear()
         self.drop()
 
     def drop(self) -> None:
         """Let the run's coroutines vanish; no effect leaves."""
+        commands = list(self.commands)
         self.loop.kill(self._context)
+        self.commands = commands
 
     def next_deadline_ms(self) -> int | None:
         """When the run must be woken if nothing else happens; None: never."""
-        deadline = self.loop.next_deadline()
-        at_ms = None if deadline is None else int(-(-deadline * 1000 // 1))
+        at_ms = self.loop.next_deadline_ms()
         limit = self.facts.deadline_ms
-        if limit is not None and not self.loop.cancelling and (at_ms is None or limit < at_ms):
-            return limit
-        return at_ms
+        if limit is None or self.loop.cancelling or self._body_error is not None:
+            return at_ms  # without a limit, or past it: undo calls run to their end
+        return limit if at_ms is None or limit < at_ms else at_ms
 
     @property
     def pending(self) -> Iterable[PendingCall]:
@@ -334,8 +351,6 @@ class Execution:
     def _next_key(self, name: str) -> str:
         # Taken before the first await: two branches would otherwise be numbered
         # in the order in which they happened to get on.
-        if self.loop.dead:
-            raise RunEvicted
         task = asyncio.current_task(self.loop)
         if not isinstance(task, RunTask):
             raise BoundaryError(
@@ -354,6 +369,8 @@ class Execution:
         return pending.future
 
     def call_step(self, name: str, digest: int, decode: Decode, call: object) -> Future[Any]:
+        if self.loop.dead:
+            return self.loop.refuse()
         key = self._next_key(name)
         pending = RunStep(key, digest, decode, call, self.loop.create_future(), self.loop.time())
         self._asked += 1
@@ -365,17 +382,23 @@ class Execution:
     def call_child(
         self, name: str, digest: int, decode: Decode, call: object, *, apart: bool, options: object = None
     ) -> tuple[str, Future[Any]]:
+        if self.loop.dead:
+            return "", self.loop.refuse()
         self.has_children = True
         make = StartApart if apart else StartChild
         pending = make(self._next_key(name), digest, decode, call, self.loop.create_future(), self.loop.time())
         pending.options = options
+        if apart:
+            self._ends = {**(self._ends or {}), f"{pending.key}/end": None}
         return pending.key, self._ask(pending)
 
     def child_result(self, key: str, decode: Decode) -> Future[Any]:
         future = self.loop.create_future()
+        if self.loop.dead:
+            return future
         pending = AwaitChild(f"{key}/end", 0, decode, None, future, self.loop.time())
         self._ask(pending)
-        record = self._ends.pop(pending.key, None) if self._ends else None
+        record = self._ends.get(pending.key) if self._ends else None
         if record is not None:  # it ended before anybody asked
             self._apply_other(record, _UNKNOWN)
         return future
@@ -388,7 +411,18 @@ class Execution:
             mailbox = self._mailboxes[name] = Mailbox(self.loop)
         return mailbox
 
+    def _may_act(self) -> None:
+        """Refuse what dropped code, or an update's validator, asks for."""
+        if self.loop.dead:
+            self.loop.refuse()
+        if self._judging:
+            raise BoundaryError(
+                f"The validator of an update of run {self.facts.id!r} tried to change something.",
+                hint="A validator may only look and raise; do the rest in the handler.",
+            )
+
     def mailbox(self, signal: str, decode: Decode) -> Mailbox:
+        self._may_act()
         mailbox = self._mailbox(signal)
         mailbox.decode = decode
         return mailbox
@@ -399,6 +433,7 @@ class Execution:
         return self.updates
 
     def handle_updates(self, update: str, handler: Any) -> None:
+        self._may_act()
         self._updates().handle(update, handler)
 
     def answer_update(self, answer: AnswerUpdate) -> None:
@@ -411,8 +446,7 @@ class Execution:
         return self._failures.encode_failure(error)
 
     def publish(self, state: str, payload: bytes) -> None:
-        if self.loop.dead:
-            raise RunEvicted
+        self._may_act()
         if self._published is None:
             self._published = {}
         version = self._published[state][0] + 1 if state in self._published else 1
@@ -424,6 +458,7 @@ class Execution:
         return round(self.loop.time() * 1000)
 
     def own(self, name: str, make: Callable[[bytes], T]) -> T:
+        self._may_act()
         task = asyncio.current_task(self.loop)
         path = task.path if isinstance(task, RunTask) else "c"
         if self._owned is None:
@@ -433,8 +468,7 @@ class Execution:
         return self._owned[path, name]
 
     def patched(self, name: str) -> bool:
-        if self.loop.dead:
-            raise RunEvicted
+        self._may_act()
         if self._patches is None:
             self._patches = {}
         if name not in self._patches:
@@ -446,15 +480,13 @@ class Execution:
         return self._patches[name]
 
     def compensate(self, call: object) -> None:
-        if self.loop.dead:
-            raise RunEvicted
+        self._may_act()
         if self._undo is None:
             self._undo = []
         self._undo.append(call)
 
     def continue_as_new(self, call: object) -> NoReturn:
-        if self.loop.dead:
-            raise RunEvicted
+        self._may_act()
         self._next_call = call
         raise ContinueAsNew
 
@@ -464,18 +496,6 @@ class Execution:
                 f"Run {self.facts.id!r} called {what} and never awaited it, so it was never asked for.",
                 hint=step_without_caller(what),
             )
-
-
-async def _undo_all(calls: list[Any]) -> None:
-    while calls:
-        await calls.pop()
-
-
-def _holds(error: BaseException, wanted: BaseException) -> bool:
-    """Whether `error` is `wanted`, or a group with it inside."""
-    if error is wanted:
-        return True
-    return isinstance(error, BaseExceptionGroup) and any(_holds(inner, wanted) for inner in error.exceptions)
 
 
 __all__ = ["Execution", "Failures", "JournalMismatch"]

@@ -32,6 +32,13 @@ class RunFacts:
     parent_id: str | None = None
 
 
+class Failures(Protocol):
+    """How exceptions cross the journal; the codec's, handed in because the core knows no codec."""
+
+    def encode_failure(self, error: BaseException) -> bytes: ...
+    def decode_failure(self, data: bytes) -> BaseException: ...
+
+
 class Host(Protocol):
     """The run that the calling code stands in."""
 

@@ -10,8 +10,10 @@ The laws it keeps:
 
 - `pump` runs until nothing is ready; it is called once per event, from plain
   code and never from inside a task.
-- `advance` moves time to the event's; timers that are due fire one by one in
-  the order of their deadlines, each pumped to idle before the next.
+- `advance` moves time to the event's, never back; timers that are due fire one
+  by one in the order of their deadlines, each pumped to idle before the next.
+  All see the event's time: a worker that was down past several deadlines fires
+  them together, when it is back. A timer made on the way fires on a later event.
 - Tasks have a path (`0`, `0.1`, `0.1.3` …: which task made which) and a
   sequential hash: asyncio iterates sets of tasks when a TaskGroup aborts and in
   `wait`, and the order must not depend on addresses in memory.
@@ -27,15 +29,23 @@ import sys
 from asyncio import Future
 from asyncio.events import _get_running_loop, _set_running_loop  # pyright: ignore[reportPrivateUsage]
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
-from typing import Any, NoReturn
+from math import ceil
+from typing import Any, cast
 
 from ..errors import BoundaryError, RunEvicted
+from .dropping import close_coroutine
+from .host import current_host
+from .refused import refuse_the_world
 
-# Deadlines are sums of floats; two that differ by less than this are the same.
-_RESOLUTION_S = 1e-6
+# Deadlines are sums of floats; one that is this little past a millisecond belongs to it.
+_RESOLUTION_MS = 1e-3
+# The year 10000: what is due later is never due. `sleep(math.inf)` is a way to say so.
+_NEVER_S = 253_402_300_800.0
+# How often code that is dropped is told to stop before its awaits suspend it, so that it can be closed again.
+_REFUSALS_MAX = 1000
 # Below the salt of the run: the order of a set of tasks is that of their numbers.
 _SALT_SHIFT = 20
 _SALT_MASK = (1 << 40) - 1
@@ -77,10 +87,51 @@ class TimerHandle(Handle):
         return self._when
 
 
+class Ready(deque[Handle]):
+    """The callbacks that are ready, shared by all loops of a thread: only one pumps, and pumps to idle.
+
+    Pumping happens inside `with ready:`, around one pump or a batch of them. It
+    keeps what the thread had before: its running loop and its hooks for async
+    generators, which each pump sets to its own and nobody sets back in between.
+    """
+
+    __slots__ = ("_depth", "_hooks", "_outer", "pumping")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+        self._hooks: Any = None
+        self._outer: Any = None
+        self.pumping: RunLoop | None = None
+        """The loop whose callbacks run now."""
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._hooks = sys.get_asyncgen_hooks()
+            self._outer = _get_running_loop()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            # Also after a KeyboardInterrupt: what was ready belongs to that run alone.
+            self.clear()
+            self.pumping = None
+            sys.set_asyncgen_hooks(*self._hooks)
+            _set_running_loop(self._outer)
+
+
+class _Nowhere(Ready):
+    """Where callbacks of a dead loop go."""
+
+    def append(self, x: Handle, /) -> None:
+        """Forget it."""
+
+
 class RunTask(asyncio.Task[Any]):
     """A task of a run: it knows its place in the tree of tasks."""
 
-    __slots__ = ("calls", "doomed", "number", "path", "salted", "sheltered", "spawned")
+    __slots__ = ("calls", "doomed", "path", "salted", "sheltered", "spawned")
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], *, loop: RunLoop, path: str, context: Context | None = None
@@ -94,8 +145,8 @@ class RunTask(asyncio.Task[Any]):
         self.salted = loop.salt + loop.tasks_made
         self.doomed = False
         self.sheltered = False
-        loop.keep(self)
         super().__init__(coro, loop=loop, name=path, context=context)  # type: ignore[arg-type]
+        loop.keep(self)
 
     def __hash__(self) -> int:
         return self.salted
@@ -111,12 +162,21 @@ class RunTask(asyncio.Task[Any]):
             self.doomed = True
         return super().cancel(msg)
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        loop: RunLoop = self.get_loop()  # type: ignore[assignment]
+        if loop.cancelling:
+            loop.cancel_again()
+        return super().__await__()
 
-def _is_unwinding() -> bool:
-    """Whether the code that runs now is handling a CancelledError: cleaning up after one."""
+
+def _is_unwinding(outer: BaseException | None) -> bool:
+    """Whether the code that runs now is handling a CancelledError: cleaning up after one.
+
+    `outer` is what the worker's own code was handling when it pumped: not the run's.
+    """
     error = sys.exc_info()[1]
     hops = 0
-    while error is not None and hops < 100:
+    while error is not None and error is not outer and hops < 100:
         if isinstance(error, asyncio.CancelledError):
             return True
         error = error.__context__
@@ -124,24 +184,36 @@ def _is_unwinding() -> bool:
     return False
 
 
-def _close(coroutine: Any) -> None:
-    # What user code raises while it is dropped has nobody to tell: the run goes on elsewhere.
-    try:
-        coroutine.close()
-    except (Exception, RunEvicted, asyncio.CancelledError):
-        pass
+def _given_to_as_completed() -> Any:
+    """What `asyncio.as_completed` was given, if it is about to make a task; else None.
+
+    It makes a set of it, and the order of a set of coroutines is that of their
+    addresses in memory.
+    """
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    if frame.f_code.co_name not in {"_ensure_future", "ensure_future"}:
+        return None
+    for _ in range(3):
+        caller = frame.f_back
+        if caller is None or caller.f_globals.get("__name__") != "asyncio.tasks":
+            return None
+        frame = caller
+        if frame.f_code.co_name == "as_completed":
+            return frame.f_locals["fs"]
+        if frame.f_code.co_name == "__init__":  # _AsCompletedIterator, Python 3.13
+            return frame.f_locals.get("aws")
+    return None
 
 
 class RunLoop(asyncio.AbstractEventLoop):
     """The event loop of one run."""
 
     __slots__ = (
-        "_purge_at", "_ready", "_sequence", "_time", "_timers", "_timers_cancelled", "cancelling", "cancels",
-        "complaints", "dead", "salt", "spawned", "tasks", "tasks_made",
+        "_made_ahead", "_outer_error", "_purge_at", "_ready", "_refusals", "_sequence", "_time", "_timers",
+        "cancelling", "cancels", "complaints", "dead", "salt", "spawned", "tasks", "tasks_made",
     )  # fmt: skip
 
-    def __init__(self, *, time: float, salt: int, ready: deque[Handle]) -> None:
-        """`ready` may be shared by all loops of a thread, since only one pumps, and pumps to idle."""
+    def __init__(self, *, time: float, salt: int, ready: Ready) -> None:
         self._ready = ready
         self._time = time
         self._timers: list[tuple[float, int, TimerHandle]] = []
@@ -155,55 +227,76 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.cancelling = False
         self.dead = False
         self.complaints: list[dict[str, Any]] | None = None
+        self._made_ahead: dict[Any, RunTask] | None = None
+        self._outer_error: BaseException | None = None
+        self._refusals = 0
 
     # -- driving ---------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Run what is ready, and what that makes ready, until nothing is."""
+        """Run what is ready, and what that makes ready, until nothing is. Inside `with ready:`."""
         ready = self._ready
-        outer = _get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
+        assert ready._depth, "a run is pumped inside `with ready:`"  # pyright: ignore[reportPrivateUsage]
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
-        try:
-            while ready:
-                handle = ready.popleft()
-                callback = handle.callback
-                if callback is not None:
-                    try:
-                        handle.context.run(callback, *handle.args)
-                    except Exception as error:  # a callback of the user's, by call_soon or call_later
-                        self.call_exception_handler({"message": "a callback raised", "exception": error})
-        finally:
-            # Also on KeyboardInterrupt: what was ready belongs to this run alone.
-            ready.clear()
-            sys.set_asyncgen_hooks(*hooks)
-            _set_running_loop(outer)
+        sys.set_asyncgen_hooks(None, self._close_generator)
+        if self.cancelling:
+            self._outer_error = sys.exc_info()[1]
+        ready.pumping = self
+        while ready:
+            handle = ready.popleft()
+            callback = handle.callback
+            if callback is not None:
+                try:
+                    handle.context.run(callback, *handle.args)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # a callback of the user's, by call_soon or call_later
+                    self.call_exception_handler({"message": "a callback raised", "exception": error})
+        ready.pumping = None
+        self._outer_error = None
 
-    def advance(self, time: float) -> None:
+    def advance(self, at_ms: int) -> None:
         """Move time on, firing the timers that are due in the order of their deadlines."""
+        time = at_ms / 1000
+        if time > self._time:
+            self._time = time
         timers = self._timers
-        self._time = time
-        limit = time + _RESOLUTION_S
-        while timers and timers[0][0] <= limit:
-            handle = heappop(timers)[2]
+        if not timers or timers[0][0] * 1000 - _RESOLUTION_MS > at_ms:
+            return
+        # Taken out first: a timer made on the way that is due at once waits for the next
+        # event, or code that polls with tiny sleeps would never let go of the thread.
+        due: list[TimerHandle] = []
+        while timers and timers[0][0] * 1000 - _RESOLUTION_MS <= at_ms:
+            due.append(heappop(timers)[2])
+        for handle in due:
             if handle.callback is not None:
                 self._ready.append(handle)
                 self.pump()
 
-    def next_deadline(self) -> float | None:
-        """When the next timer is due, in the loop's time; None without timers."""
+    def next_deadline_ms(self) -> int | None:
+        """The time to advance to for the next timer to fire; None without timers."""
         timers = self._timers
         while timers and timers[0][2].callback is None:
             heappop(timers)
-        return timers[0][0] if timers else None
+        if not timers or timers[0][0] >= _NEVER_S:
+            return None
+        return ceil(timers[0][0] * 1000 - _RESOLUTION_MS) if timers[0][0] > 0 else 0
+
+    def look(self, context: Context, function: Callable[..., object], *args: Any) -> None:
+        """Call a function of the user's that may only look: with no loop running it can make no task."""
+        outer = _get_running_loop()
+        _set_running_loop(None)
+        try:
+            context.run(function, *args)
+        finally:
+            _set_running_loop(outer)
 
     def keep(self, task: RunTask) -> None:
         """Hold a task until it is done: asyncio itself holds tasks only weakly."""
         tasks = self.tasks
         tasks.append(task)
         if len(tasks) >= self._purge_at:
-            tasks[:] = [kept for kept in tasks if kept is task or not kept.done()]
+            tasks[:] = [kept for kept in tasks if not kept.done()]
             self._purge_at = max(64, 2 * len(tasks))
 
     def kill(self, context: Context) -> None:
@@ -215,18 +308,32 @@ class RunLoop(asyncio.AbstractEventLoop):
         them anywhere, perhaps where a step call is a plain function call.
         """
         self.dead = True
-        self._ready = deque(maxlen=0)
+        self._ready = _Nowhere()
         self._timers.clear()
         outer = _get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
         _set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
         try:
             for task in self.tasks:
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    context.run(_close, task.get_coro())
+                    context.run(close_coroutine, task.get_coro())
         finally:
             self.tasks.clear()
+            sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
+
+    def refuse(self) -> Future[Any]:
+        """Stop code that still unwinds in a dead loop. Raises RunEvicted.
+
+        Code that catches even that, again and again, gets a future that is never
+        done, so that it lets go of the thread.
+        """
+        self._refusals += 1
+        if self._refusals < _REFUSALS_MAX:
+            raise RunEvicted
+        return Future(loop=self)
 
     # -- what asyncio asks of a loop -------------------------------------------------------------
 
@@ -243,11 +350,12 @@ class RunLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> TimerHandle:
-        if self.dead:
-            raise RunEvicted
         if when != when:
             raise ValueError("a timer needs a time, and this is not a number (NaN)")
         handle = TimerHandle(when, callback, args, context if context is not None else copy_context())
+        if self.dead:
+            self.refuse()
+            return handle
         timers = self._timers
         if len(timers) > 64 and len(timers) & 63 == 0:
             self._drop_cancelled_timers()
@@ -276,8 +384,10 @@ class RunLoop(asyncio.AbstractEventLoop):
         return self.dead
 
     def create_future(self) -> Future[Any]:
+        if self.dead:
+            return self.refuse()
         if self.cancelling:
-            self._cancel_again()
+            self.cancel_again()
         return Future(loop=self)
 
     def create_task(  # type: ignore[override]
@@ -285,7 +395,18 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> RunTask:
         if self.dead:
             coro.close()
-            raise RunEvicted
+            return self.refuse()  # type: ignore[return-value]
+        if self._made_ahead and coro in self._made_ahead:
+            return self._made_ahead.pop(coro)
+        given = _given_to_as_completed()
+        if given is not None:
+            return self._make_in_order(coro, given)
+        task = self._make_task(coro, context)
+        if name is not None:
+            task.set_name(name)
+        return task
+
+    def _make_task(self, coro: Coroutine[Any, Any, Any], context: Context | None) -> RunTask:
         parent = asyncio.current_task(self)
         if isinstance(parent, RunTask):
             parent.spawned += 1
@@ -293,12 +414,29 @@ class RunLoop(asyncio.AbstractEventLoop):
         else:
             self.spawned += 1
             path = f"c{self.spawned}"
+        if context is not None and current_host not in context and current_host in copy_context():
+            # In a context of the user's own, steps would be plain function calls.
+            context.run(current_host.set, current_host.get())
         task = RunTask(coro, loop=self, path=path, context=context)
-        if name is not None:
-            task.set_name(name)
         if self.cancelling and isinstance(parent, RunTask):
-            self._cancel_again()
-            task.sheltered = parent.sheltered or _is_unwinding()
+            self.cancel_again()
+            task.sheltered = parent.sheltered or _is_unwinding(self._outer_error)
+        return task
+
+    def _make_in_order(self, coro: Coroutine[Any, Any, Any], given: Any) -> RunTask:
+        """The task for one of several coroutines that stand in a set; all are made, in the order given."""
+        # The types of what is inside cannot be told, and any will do.
+        together = list(cast("Sequence[Any]", given)) if isinstance(given, list | tuple) else []
+        coroutines = dict.fromkeys(one for one in together if not isinstance(one, Future))
+        if coro not in coroutines:
+            raise BoundaryError(
+                "asyncio.as_completed was given coroutines in something that is not a list, or objects that "
+                "are not coroutines. It puts them in a set, whose order would not replay the same.",
+                hint="Give it tasks: as_completed([asyncio.ensure_future(one) for one in …]).",
+            )
+        made = {one: self._make_task(one, None) for one in coroutines}
+        task = made.pop(coro)
+        self._made_ahead = made
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -311,15 +449,18 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     # -- cancellation ----------------------------------------------------------------------------
 
-    def _cancel_again(self) -> None:
+    def cancel_again(self) -> None:
+        """The task that runs now is about to wait: if it has swallowed the run's cancel, cancel it again."""
         task = asyncio.current_task(self)
-        if isinstance(task, RunTask) and task.doomed and not task.sheltered and not _is_unwinding():
-            task.cancel()
+        if isinstance(task, RunTask) and task.doomed and not task.sheltered:
+            if not _is_unwinding(self._outer_error):
+                task.cancel()
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
-        # Collected before it ended: its `finally` still has to run, on this loop.
-        if not self.dead:
-            self.create_task(generator.aclose())  # type: ignore[arg-type]
+        # Dropped before it ended: its `finally` still has to run, on this loop. One that was
+        # not dropped but collected, at a time that chance decides, never runs it.
+        if self._ready.pumping is self:
+            self._make_task(generator.aclose(), None)  # type: ignore[arg-type]
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing to do: generators end with their run."""
@@ -328,56 +469,4 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Nothing to do: there is no executor."""
 
 
-_REFUSED = {
-    "run_in_executor": "a thread or process pool",
-    "set_default_executor": "a thread or process pool",
-    "call_soon_threadsafe": "another thread",
-    "getaddrinfo": "the network",
-    "getnameinfo": "the network",
-    "create_connection": "the network",
-    "create_server": "the network",
-    "create_datagram_endpoint": "the network",
-    "create_unix_connection": "a socket",
-    "create_unix_server": "a socket",
-    "connect_accepted_socket": "a socket",
-    "start_tls": "the network",
-    "sendfile": "a file",
-    "sock_recv": "a socket",
-    "sock_recv_into": "a socket",
-    "sock_recvfrom": "a socket",
-    "sock_recvfrom_into": "a socket",
-    "sock_sendall": "a socket",
-    "sock_sendto": "a socket",
-    "sock_connect": "a socket",
-    "sock_accept": "a socket",
-    "sock_sendfile": "a socket",
-    "connect_read_pipe": "a pipe",
-    "connect_write_pipe": "a pipe",
-    "subprocess_exec": "a subprocess",
-    "subprocess_shell": "a subprocess",
-    "add_reader": "a file descriptor",
-    "remove_reader": "a file descriptor",
-    "add_writer": "a file descriptor",
-    "remove_writer": "a file descriptor",
-    "add_signal_handler": "the process's signals",
-    "remove_signal_handler": "the process's signals",
-    "run_forever": "running the loop",
-    "run_until_complete": "running the loop",
-    "stop": "stopping the loop",
-    "close": "closing the loop",
-}
-
-
-def _refusal(name: str, what: str) -> Callable[..., NoReturn]:
-    def refuse(self: RunLoop, *args: object, **kwargs: object) -> NoReturn:
-        raise BoundaryError(
-            f"Workflow code asked for {what} (loop.{name}). It would not replay the same, so it is refused.",
-            hint="Move this into a function with @step and await it.",
-        )
-
-    refuse.__name__ = name
-    return refuse
-
-
-for _name, _what in _REFUSED.items():
-    setattr(RunLoop, _name, _refusal(_name, _what))
+refuse_the_world(RunLoop)

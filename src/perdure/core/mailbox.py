@@ -50,8 +50,9 @@ class Mailbox:
             try:
                 await waiter
             except CancelledError:
-                waiter.cancel()
-                if self._items:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                elif self._items:  # it was woken, and takes nothing: let the next one
                     self._wake_one()
                 raise
         assert self.decode is not None  # set by whoever asked the host for this mailbox

@@ -50,6 +50,8 @@ class Record(NamedTuple):
     at_ms: int
     """When it was recorded, Unix milliseconds; never less than the record before."""
     payload: bytes | None
+    run: int = 0
+    """The number of the run that it happened to; 0 in a journal that stands by itself."""
 
 
 class Status(IntEnum):

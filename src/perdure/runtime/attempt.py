@@ -76,3 +76,24 @@ class StepInfo:
         and the next attempt as `last_details`. May be called from the step's thread.
         """
         self._attempting.beat(None if details is None else json.dumps(details, allow_nan=False).encode())
+
+    def to_json(self) -> bytes:
+        """All that it knows, for another process."""
+        details = None if self._last_details is None else self._last_details.decode()
+        known = (self.run_id, self.workflow, self.step, self.key, self.attempt, self._seed.hex(), details)
+        return json.dumps(known).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, attempting: Attempting) -> StepInfo:
+        """What another process gave by `to_json`; it beats through `attempting`."""
+        run_id, workflow, step, key, attempt, seed, details = json.loads(data)
+        return cls(
+            attempting,
+            run_id=run_id,
+            workflow=workflow,
+            step=step,
+            key=key,
+            attempt=attempt,
+            seed=bytes.fromhex(seed),
+            last_details=None if details is None else details.encode(),
+        )

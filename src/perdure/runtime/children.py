@@ -11,7 +11,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
 from ..codec.json import encode
@@ -22,9 +21,7 @@ from ..stores.base import StartOutcome
 from .clock import Clock
 from .definitions import WorkflowCallLike
 from .resident import Resident
-
-if TYPE_CHECKING:
-    from .driver import Driver
+from .worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,8 @@ class ChildOptions:
 class Children:
     """Starts, cancels and hears of the children of this worker's runs."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = weakref.proxy(driver)
+    def __init__(self, driver: Worker) -> None:
+        self._driver: Worker = weakref.proxy(driver)
         self.deliver: Callable[[Message], None] = lambda message: None
         """What to do with a message that this worker sent itself; set by the inbox."""
 
@@ -92,9 +89,6 @@ class Children:
             )
             driver.record(resident, Kind.CHILD_FAILED, pending.key, pending.digest, encode_failure(error))
             return
-        if resident.children is None:
-            resident.children = {}
-        resident.children[pending.key] = child.number
         if outcome.verdict == "started":
             driver.begin(child, call.definition)
         if abandoned:
@@ -108,17 +102,30 @@ class Children:
 
     def cancel(self, resident: Resident, key: str) -> None:
         """Cancel the child of one call, whose waiter is gone."""
-        number = (resident.children or {}).get(key.removesuffix("/end"))
-        if number is not None:
-            self._cancel_child(number)
-            return
         for child in self._driver.store.children(resident.number):
             if child.parent_key.removesuffix("/end") == key.removesuffix("/end"):
                 self._cancel_child(child.number)
 
     def _cancel_child(self, number: int) -> None:
         message = Message(0, number, MessageKind.CANCEL, "cancelled by its parent", None, "", self._clock.now_ms())
-        self._driver.committer.add_message(message, self.told(message), caller=False)
+        hand_on = self.told(message)
+
+        def sent(position: int | Exception) -> None:
+            hand_on(position)
+            if position == 0:
+                self._cancel_what_follows(number)
+
+        self._driver.committer.add_message(message, sent, caller=False)
+
+    def _cancel_what_follows(self, number: int) -> None:
+        """The child has ended meanwhile; if it continued as new, cancel the run that goes on."""
+        store = self._driver.store
+        ended = store.run_by_number(number)
+        if ended is None or ended.status != Status.CONTINUED:
+            return
+        latest = store.run_by_id(ended.id)
+        if latest is not None and Status(latest.status).is_open and latest.parent == ended.parent:
+            self._cancel_child(latest.number)
 
     def open_children(self, resident: Resident) -> list[RunRow]:
         """Children that are still open and end with their parent."""

@@ -25,8 +25,11 @@ class Clock(Protocol):
         """Unix milliseconds. May jump, forwards and backwards."""
         ...
 
-    def arm(self, at_ms: int, callback: Callable[[], object]) -> Armed:
-        """Call back on the engine's loop at that time or a little later; soon, if it has passed."""
+    def arm(self, at_ms: int, callback: Callable[[], object], *, background: bool = False) -> Armed:
+        """Call back on the engine's loop at that time or a little later; soon, if it has passed.
+
+        `background`: upkeep for which no run waits; a test's clock need not stop there.
+        """
         ...
 
 
@@ -37,10 +40,14 @@ class SystemClock:
     # they would be off by the jump. A long wait is cut into pieces that look again.
     _LONGEST_WAIT_S = 30.0
 
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`loop`: where wake-up calls come; by default the running one."""
+        self.loop = loop or asyncio.get_running_loop()
+
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def arm(self, at_ms: int, callback: Callable[[], object]) -> Armed:
+    def arm(self, at_ms: int, callback: Callable[[], object], *, background: bool = False) -> Armed:
         return _SystemArmed(self, at_ms, callback)
 
 
@@ -51,7 +58,7 @@ class _SystemArmed:
         self._clock = clock
         self._at_ms = at_ms
         self._callback = callback
-        self._loop = asyncio.get_running_loop()
+        self._loop = clock.loop  # not the running loop: that may be a run's
         self._handle: asyncio.Handle | None = None
         self._look()
 

@@ -10,22 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
 from ..codec.failures import encode_failure
 from ..core.commands import Outcome
 from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
-from ..errors import JournalMismatch, PerdureError
+from ..errors import JournalMismatch, PerdureError, RunCancelled, RunFailed, RunTimedOut
 from ..stores.base import Reply, RunEnd, StartOutcome
+from .children import Children
 from .definitions import WorkflowCallLike
 from .resident import Resident
-
-if TYPE_CHECKING:
-    from .driver import Driver
+from .worker import Worker
 
 _log = logging.getLogger("perdure")
+
+_STOPPED: dict[int, tuple[type[RunFailed], str]] = {
+    Status.CANCELLED: (RunCancelled, "was cancelled"),
+    Status.TIMED_OUT: (RunTimedOut, "took longer than its timeout"),
+}
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
@@ -44,8 +50,10 @@ decode_end = msgspec.msgpack.Decoder(ChildEnd).decode
 class Closing:
     """Ends runs, and keeps who waits for their ends."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Worker, children: Children) -> None:
         self._driver = driver
+        self._children = children
+        self._loop = asyncio.get_running_loop()
         self._waiters: dict[int, list[asyncio.Future[RunRow]]] = {}
         self._replies: dict[str, asyncio.Future[Reply]] = {}
 
@@ -53,15 +61,20 @@ class Closing:
 
     def wait(self, number: int) -> asyncio.Future[RunRow]:
         """A future that has the run's row once it has ended or parked."""
-        future: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RunRow] = self._loop.create_future()
         self._waiters.setdefault(number, []).append(future)
         return future
 
-    def wait_reply(self, request: str) -> asyncio.Future[Reply]:
-        """A future that has the answer to an update."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    @contextmanager
+    def waiting_for_reply(self, request: str) -> Generator[asyncio.Future[Reply]]:
+        """A future that has the answer to an update, for as long as somebody waits."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
         self._replies[request] = future
-        return future
+        try:
+            yield future
+        finally:
+            self._replies.pop(request, None)
+            future.cancel()
 
     def answer(self, reply: Reply, error: Exception | None) -> None:
         """An update's answer is on disk (or the worker has stopped)."""
@@ -89,22 +102,42 @@ class Closing:
         """Write the end of a run, or that it parks because a step failed for good."""
         if resident.closing:
             return
-        driver = self._driver
         for task in resident.in_flight.values():
             if task is not None:
                 task.cancel()
         resident.in_flight.clear()
         if outcome.forget_from is not None:
-            driver.committer.batch.forgotten.append((resident.number, outcome.forget_from))
-        self._write_end(resident, outcome.status, outcome.output)
+            self._take_back(resident, outcome.forget_from)
+        self._write_end(resident, outcome.status, self._output(resident, outcome))
         if outcome.status is Status.CONTINUED:
             self._continue(resident.row, outcome.next_call)
+
+    def _take_back(self, resident: Resident, seq: int) -> None:
+        """Forget the failure that parks a run, and only that: what was recorded after it moves up by one."""
+        committer, number = self._driver.committer, resident.number
+        records = committer.batch.records
+        for place, record in enumerate(records):
+            if record.run == number:
+                records[place] = record._replace(seq=record.seq - 1)
+        for record in self._driver.store.records(number):
+            if record.seq > seq:
+                committer.add_record(resident, record._replace(seq=record.seq - 1), ...)
+        committer.batch.forgotten.append((number, seq))
+
+    @staticmethod
+    def _output(resident: Resident, outcome: Outcome) -> bytes | None:
+        kind = _STOPPED.get(outcome.status)
+        if kind is None:
+            return outcome.output
+        because = f": {resident.cancel_reason}" if resident.cancel_reason else ""
+        error = kind[0](f"Run {resident.row.id!r} {kind[1]}{because}.", run_id=resident.row.id)
+        error.__cause__ = outcome.error
+        return encode_failure(error)
 
     def park(self, resident: Resident, error: Exception) -> None:
         """Stop a run whose code breaks a law; nothing that it asked for in this event is done."""
         if resident.closing:
             return
-        driver = self._driver
         resident.execution.commands.clear()
         for task in resident.in_flight.values():
             if task is not None:
@@ -123,6 +156,7 @@ class Closing:
         """End a run from outside, in memory or not, with no clean-up (terminate)."""
         if resident is None:
             resident = self._driver.make_resident(row)
+            resident.execution.has_children = True  # it may: the store knows
         else:
             resident.execution.drop()
             for task in resident.in_flight.values():
@@ -134,20 +168,24 @@ class Closing:
     def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:
         driver = self._driver
         driver.forget(resident)
+        driver.ending.add(resident.number)
         resident.closing = True
         now_ms = max(driver.clock.now_ms(), resident.last_at_ms)
         ended_ms = None if status is Status.PARKED else now_ms
         driver.committer.batch.ends.append(RunEnd(status, output, ended_ms, None, resident.number))
         row = resident.row._replace(status=int(status), output=output, ended_at_ms=ended_ms, wake_at_ms=None)
         if status is not Status.PARKED:
-            driver.children.close_all(resident)
+            self._children.close_all(resident)
             if row.parent is not None and status is not Status.CONTINUED:
                 end = _encode_end(ChildEnd(status, output))
                 message = Message(0, row.parent, MessageKind.CHILD_ENDED, row.parent_key, end, "", now_ms)
-                driver.committer.add_message(message, driver.children.told(message), caller=False)
+                driver.committer.add_message(message, self._children.told(message), caller=False)
         driver.committer.after_commit(lambda error: self._tell(row, error))
 
     def _tell(self, row: RunRow, error: Exception | None) -> None:
+        if error is None:
+            self._driver.ending.discard(row.number)
+            self._driver.retry_messages(row.number)
         for waiter in self._waiters.pop(row.number, ()):
             if not waiter.done():
                 if error is None:

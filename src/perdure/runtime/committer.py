@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreFull
-from ..stores.base import Batch, Committed, Lease, RecordRow, StartOutcome, Store, is_empty
+from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, is_empty
+from .turn import Turn
 
 if TYPE_CHECKING:
     from .resident import Resident
@@ -45,17 +46,22 @@ OnMessage = Callable[[int | Exception], None]
 class Deliver(Protocol):
     """What the driver does with a commit that is on disk."""
 
-    def __call__(self, deliveries: list[tuple[Resident, Record, Any]]) -> None: ...
+    def __call__(self, residents: list[Resident], records: list[Record], values: list[Any]) -> None: ...
 
 
 class _Group:
     """One batch and what waits for it."""
 
-    __slots__ = ("batch", "deliveries", "done", "finished", "on_commit", "on_messages", "on_starts", "result", "told")
+    __slots__ = (
+        "batch", "done", "finished", "on_commit", "on_messages", "on_starts", "residents", "result", "told", "values",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.batch = Batch()
-        self.deliveries: list[tuple[Resident, Record, Any]] = []
+        self.residents: list[Resident] = []
+        """Whose the records of the batch are, one for one."""
+        self.values: list[Any] = []
+        """Their payloads as Python values, where known: one for one."""
         self.on_starts: list[tuple[OnStart, bool]] = []
         self.on_messages: list[tuple[OnMessage, bool] | None] = []
         self.on_commit: list[Callable[[Exception | None], None]] = []
@@ -70,7 +76,10 @@ class _Group:
 class Committer:
     """The one door to the store for everything that a worker writes."""
 
-    def __init__(self, store: Store, lease: Lease, deliver: Deliver, on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, turn: Turn, deliver: Deliver, on_fatal: Callable[[BaseException], None]
+    ) -> None:
+        self._turn = turn
         self._store = store
         self._lease = lease
         self._deliver = deliver
@@ -80,7 +89,7 @@ class Committer:
         self._scheduled = False
         self._in_flight: _Group | None = None
         self._mutex = threading.Lock()
-        self._work: SimpleQueue[_Group | None] = SimpleQueue()
+        self._work: SimpleQueue[_Group | Callable[[], object] | None] = SimpleQueue()
         self._full_wait_s = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._dead: BaseException | None = None
@@ -97,8 +106,9 @@ class Committer:
     def add_record(self, resident: Resident, record: Record, value: Any) -> None:
         """Write a record, and deliver it to its run once it is on disk."""
         group = self._group
-        group.batch.records.append(RecordRow(resident.number, *record))
-        group.deliveries.append((resident, record, value))
+        group.batch.records.append(record)
+        group.residents.append(resident)
+        group.values.append(value)
         if not self._scheduled:
             self.schedule()
 
@@ -124,6 +134,10 @@ class Committer:
         if not self._scheduled and self._dead is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def run_between(self, chore: Callable[[], object]) -> None:
+        """Run a chore on the writer's thread, between two commits. It must not raise."""
+        self._work.put(chore)
 
     # -- the loop's side -------------------------------------------------------------------------
 
@@ -175,18 +189,22 @@ class Committer:
             return
         assert result is not None
         self._full_wait_s = 0.0
+        with self._turn:
+            self._hand_back(group, result)
+        if self._group.on_commit or not is_empty(self._group.batch):
+            self.schedule()
+        else:
+            self._wake_idle()
+
+    def _hand_back(self, group: _Group, result: Committed) -> None:
         for (on_start, _), outcome in zip(group.on_starts, result.starts, strict=True):
             on_start(outcome)
         for callback, position in zip(group.on_messages, result.messages, strict=True):
             if callback is not None:
                 callback[0](position)
-        self._deliver(group.deliveries)
+        self._deliver(group.residents, group.batch.records, group.values)
         for callback in group.on_commit:
             callback(None)
-        if self._group.on_commit or not is_empty(self._group.batch):
-            self.schedule()
-        else:
-            self._wake_idle()
 
     def _keep(self, group: _Group, full: StoreFull) -> None:
         """No space: refuse what callers wait for, keep what runs did, and try again in a while."""
@@ -236,11 +254,14 @@ class Committer:
             if not waiter.done():
                 waiter.set_result(None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything added so far is on disk."""
+        return self._in_flight is None and not self._group.on_commit and is_empty(self._group.batch)
+
     async def drain(self) -> None:
         """Wait until everything added so far is on disk (or the worker is dead)."""
-        while self._dead is None and (
-            self._in_flight is not None or self._group.on_commit or not is_empty(self._group.batch)
-        ):
+        while self._dead is None and not self.is_idle:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(waiter)
             self.schedule()
@@ -261,6 +282,9 @@ class Committer:
 
     def _write_forever(self) -> None:
         while (group := self._work.get()) is not None:
+            if not isinstance(group, _Group):
+                group()
+                continue
             try:
                 group.result = self._store.commit(self._lease, group.batch)
             except BaseException as error:
@@ -281,7 +305,8 @@ def _append(group: _Group, newer: _Group) -> None:
     for name in ("starts", "records", "forgotten", "ends", "wakes", "states", "attempts", "messages", "taken", "replies"):
         getattr(group.batch, name).extend(getattr(newer.batch, name))
     group.batch.leases = max(group.batch.leases, newer.batch.leases)
-    group.deliveries.extend(newer.deliveries)
+    group.residents.extend(newer.residents)
+    group.values.extend(newer.values)
     group.on_starts.extend(newer.on_starts)
     group.on_messages.extend(newer.on_messages)
     group.on_commit.extend(newer.on_commit)

@@ -30,6 +30,11 @@ class StepDefinition(Protocol):
         """
         ...
 
+    @property
+    def decode_result(self) -> Callable[[bytes], Any]:
+        """Reads a recorded result."""
+        ...
+
 
 class StepCallLike(Protocol):
     """One call of a step."""
@@ -39,6 +44,10 @@ class StepCallLike(Protocol):
     kwargs: dict[str, Any]
     data: bytes
     """The encoded arguments."""
+
+    def renew(self) -> None:
+        """Take the arguments anew from `data`: a failed attempt may have changed them."""
+        ...
 
     def describe(self) -> str:
         """`charge(Order(id='17', …))`."""

@@ -14,8 +14,9 @@ fed back in the order in which they were recorded; a run whose code breaks a law
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,6 @@ from ..core.commands import (
 )
 from ..core.execution import Execution
 from ..core.host import RunFacts
-from ..core.loop import Handle
 from ..core.records import Kind, Record, RunRow, Status
 from ..errors import PerdureError
 from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
@@ -42,12 +42,14 @@ from .committer import Committer
 from .definitions import WorkflowDefinition
 from .effects import Effects
 from .registry import Registry
-from .resident import Delivery, Resident
+from .resident import Resident
 from .timers import Timers
+from .turn import Turn
 
 _log = logging.getLogger("perdure")
 
 CRASHES_BEFORE_PARKING = 5
+_STEPS_MAY_TAKE_S = 5.0
 RESIDENTS_KEPT = 10_000
 """How many runs that wait for time or a message stay in memory; the others are replayed when needed."""
 
@@ -70,41 +72,49 @@ class Driver:
         self.registry = registry
         self.clock = clock
         self.source = source
-        self.committer = Committer(store, lease, self.deliver, on_fatal)
+        self.turn = Turn(asyncio.get_running_loop())
+        self.committer = Committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = Effects(self, clock, source)
         self.timers = Timers(clock, store, self._time_has_come)
-        self.closing = Closing(self)
         self.children = Children(self)
+        self.closing = Closing(self, self.children)
         self.residents: dict[int, Resident] = {}
         self.load: Callable[[int], Resident | None] = lambda number: None
         """Bring a run into memory; set by `Recovery`."""
         self._idle: OrderedDict[int, Resident] = OrderedDict()
         self._residents_kept = residents_kept
-        self._ready: deque[Handle] = deque()
+        self.ending: set[int] = set()
+        """Runs whose end, or parking, is on its way to disk: they may not be loaded meanwhile."""
+        self.retry_messages: Callable[[int], None] = lambda number: None
+        """Look again at messages that a run could not take; set by the inbox."""
+        self.take_up_unknown: Callable[[], None] = lambda: None
+        """Bring in runs whose workflow has become known; set by `Recovery`."""
         self.stopped = False
-        self.unknown: set[str] = set()
-        """Workflows that runs need and this process does not define."""
+        self.unknown: dict[str, set[int]] = {}
+        """Workflows that this process does not define, and the runs that wait for them."""
 
     # -- bringing a run in -----------------------------------------------------------------------
 
-    def begin(self, row: RunRow, definition: WorkflowDefinition) -> Resident:
+    def begin(self, row: RunRow, definition: WorkflowDefinition) -> None:
         """Start a run that has just been written to disk."""
+        if row.number in self.residents or row.number in self.ending:
+            return  # found on disk, by recovery or for a message, before its commit was told
         resident = self.make_resident(row)
         self.residents[row.number] = resident
-        try:
-            resident.execution.begin(definition.body(row.input), definition.encode_result)
-        except Exception as error:
-            self.closing.park(resident, error)
-            return resident
-        self.carry_out(resident)
-        return resident
+        with self.turn:
+            try:
+                resident.execution.begin(definition.body(row.input), definition.encode_result)
+            except Exception as error:
+                self.closing.park(resident, error)
+            else:
+                self.carry_out(resident)
 
     def make_resident(self, row: RunRow) -> Resident:
         """The worker's side of a run, not begun yet."""
         facts = RunFacts(
             row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
         )
-        return Resident(row, Execution(facts, ready=self._ready, failures=failures))
+        return Resident(row, Execution(facts, ready=self.turn.ready, failures=failures))
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -122,9 +132,9 @@ class Driver:
             resident.crashes = 0
             self._store_wake(resident, 0)
 
-    def deliver(self, deliveries: list[Delivery]) -> None:
+    def deliver(self, residents: list[Resident], records: list[Record], values: list[Any]) -> None:
         """Feed records that are on disk back to their runs, in their order."""
-        for resident, record, value in deliveries:
+        for resident, record, value in zip(residents, records, values, strict=True):
             resident.recorded -= 1
             if resident.closing:
                 continue
@@ -142,13 +152,15 @@ class Driver:
         """Do what a run asked for, and look what it waits for now."""
         execution = resident.execution
         commands = execution.commands
+        if execution.outcome is not None and execution.outcome.status is Status.PARKED:
+            commands.clear()  # the event that failed it is taken back: so is what came of it
         if commands:
-            execution.commands = []
             for command in commands:
                 if type(command) is RunStep:
                     self.effects.start(resident, command)
                 else:
                     self._carry_out_other(resident, command)
+            commands.clear()
         if execution.outcome is not None:
             self.closing.close(resident, execution.outcome)
         else:
@@ -267,18 +279,34 @@ class Driver:
 
     async def stop(self) -> None:
         """Stop all steps, write what is done, and let all runs go. They resume when an engine opens."""
-        tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
-        for task in tasks:
-            task.cancel()
+        self.effects.closed = True
+        tasks = self._cancel_steps()
         self.timers.stop()
+        if tasks:
+            # What they have to clean up, they do while the engine is still there.
+            await asyncio.wait(tasks, timeout=_STEPS_MAY_TAKE_S)
         await self.committer.drain()
+        self.abandon()
+        await self.effects.stop()
+        self.committer.stop()
+
+    def abandon(self) -> None:
+        """Stop at once and write nothing more: all is written, or the right to write is gone."""
         self.stopped = True
+        self.effects.closed = True
+        self.timers.stop()
+        self._cancel_steps()
         for resident in list(self.residents.values()):
             resident.execution.drop()
         self.residents.clear()
         self._idle.clear()
-        await self.effects.stop()
-        self.committer.stop()
+
+    def _cancel_steps(self) -> list[asyncio.Task[None]]:
+        tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
+        for task in tasks:
+            task.cancel()
+        return tasks
+        self.turn.stop()
 
     def complain(self, error: BaseException, doing: str) -> None:
         """Say what went wrong where nobody waits for an answer."""

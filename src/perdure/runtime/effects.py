@@ -9,6 +9,7 @@ function runs: on the loop, on a thread of a bounded pool, or in a process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Protocol
@@ -43,29 +44,42 @@ class Effects:
         self.clock = clock
         self.source = source
         self.loop = asyncio.get_running_loop()
+        self.closed = False
+        """Whether the engine closes: no step begins any more."""
+        self.waiting = 0
+        """Steps that wait for their next attempt."""
         self._threads: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
 
     def start(self, resident: Resident, pending: RunStep) -> None:
         """Run a step; its result or failure is given to the recorder."""
+        if self.closed:
+            resident.in_flight[pending.key] = None  # for the next engine to run
+            return
         running = RunningStep(self, resident, pending)
         # Made directly, and not by loop.create_task, which costs as much again as the task.
         task: asyncio.Task[None] = asyncio.Task(running.run(), loop=self.loop, name=pending.key)
         resident.in_flight[pending.key] = task
 
-    async def call_elsewhere(self, call: StepCallLike, running: RunningStep) -> Any:
-        """Run a step's function on a thread or in a process."""
+    async def call_elsewhere(
+        self, call: StepCallLike, running: RunningStep, begun: Callable[[], None] | None = None
+    ) -> Any:
+        """Run a step's function on a thread or in a process; `begun` is called when its turn has come."""
         definition = call.definition
         if definition.place == "thread":
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="perdure-step")
             context = copy_context()
-            return await self.loop.run_in_executor(
-                self._threads, lambda: context.run(definition.fn, *call.args, **call.kwargs)
-            )
+
+            def work() -> Any:
+                if begun is not None:
+                    self.loop.call_soon_threadsafe(begun)
+                return context.run(definition.fn, *call.args, **call.kwargs)
+
+            return await self.loop.run_in_executor(self._threads, work)
         if self._processes is None:
             self._processes = Processes()
-        return await self._processes.run(definition, call.data, running.info())
+        return await self._processes.run(definition, call.data, running.info(), begun)
 
     async def stop(self) -> None:
         """Let the pools go. Threads that still run are left to end by themselves."""
@@ -129,6 +143,7 @@ class RunningStep:
                 if wait_ms is None:
                     return
                 await self._wait(wait_ms)
+                call.renew()
             else:
                 self._effects.recorder.step_done(self._resident, pending, payload, value)
                 return
@@ -139,9 +154,12 @@ class RunningStep:
             call.definition, self.info(), round(self._pending.asked_at_s * 1000), self._effects.clock
         )
         try:
+            if limits.passed is not None:
+                raise limits.passed
             if call.definition.place == "loop":
+                limits.begin()
                 return await call.definition.fn(*call.args, **call.kwargs)
-            return await self._effects.call_elsewhere(call, self)
+            return await self._effects.call_elsewhere(call, self, limits.begin)
         except asyncio.CancelledError:
             error = limits.passed
             if error is None:
@@ -222,9 +240,11 @@ class RunningStep:
         clock = self._effects.clock
         woken: asyncio.Future[None] = self._effects.loop.create_future()
         armed = clock.arm(clock.now_ms() + wait_ms, lambda: woken.done() or woken.set_result(None))
+        self._effects.waiting += 1
         try:
             await woken
         finally:
+            self._effects.waiting -= 1
             armed.cancel()
 
 

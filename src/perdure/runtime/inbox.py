@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.02
 _PAGE = 1_000
+_FOLLOWS = (MessageKind.SIGNAL, MessageKind.UPDATE, MessageKind.CANCEL, MessageKind.TERMINATE)
+"""What goes on to the next generation when a run continued as new before it could take it."""
 
 
 class Inbox:
@@ -39,6 +41,7 @@ class Inbox:
         """Messages whose run cannot take them now: unknown workflow, or parked."""
         self._timer: asyncio.TimerHandle | None = None
         driver.children.deliver = self.hand_over
+        driver.retry_messages = self.retry_waiting
 
     def start(self) -> None:
         """Take what is there, and look for more from now on."""
@@ -58,6 +61,8 @@ class Inbox:
                         self._handled.discard(message.pos)
                     else:
                         self._handle(message)
+            if self._driver.unknown:
+                self._driver.take_up_unknown()
         except StoreError as error:
             self._driver.complain(error, "looking for messages")
         self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
@@ -69,7 +74,9 @@ class Inbox:
         self._handle(message)
 
     def retry_waiting(self, run: int) -> None:
-        """A run can take messages again."""
+        """A run can take messages again, or has ended and never will."""
+        if not self._waiting:
+            return
         for message in [message for message in self._waiting.values() if message.run == run]:
             del self._waiting[message.pos]
             self._handle(message)
@@ -88,6 +95,9 @@ class Inbox:
 
     def _dispatch(self, message: Message) -> None:
         driver = self._driver
+        if message.run in driver.ending:
+            self._waiting[message.pos] = message  # until its end is on disk
+            return
         resident = driver.residents.get(message.run)
         if resident is not None and message.kind == MessageKind.SIGNAL:
             self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
@@ -136,8 +146,6 @@ class Inbox:
             self._driver.committer.schedule()
 
     def _record(self, resident: Resident, message: Message, kind: int, key: str, payload: bytes | None) -> None:
-        if resident.closing:
-            return  # it has just ended: the message is refused when it is looked at again
         self._take(message)
         self._driver.record(resident, kind, key, 0, payload)
 
@@ -153,8 +161,8 @@ class Inbox:
 
     def _cancel(self, resident: Resident, message: Message) -> None:
         driver = self._driver
-        if resident.execution.loop.cancelling:
-            self._take(message)
+        if resident.cancel_reason is not None or resident.execution.loop.cancelling:
+            self._take(message)  # once is enough
             return
         # Children first: the parent hears of it when they have ended.
         waits_for = {child.number for child in driver.children.open_children(resident)}
@@ -166,10 +174,18 @@ class Inbox:
         if waits_for:
             self._waiting[message.pos] = message
         else:
+            resident.cancel_reason = message.name
             self._record(resident, message, Kind.CANCEL, "cancel", message.name.encode())
 
     def _child_ended(self, resident: Resident, message: Message) -> None:
         driver = self._driver
+        if resident.cancel_waits_for is not None:
+            # The run hears of its own cancellation first, and of its children's ends after.
+            self._waiting[message.pos] = message
+            if not driver.children.open_children(resident):
+                resident.cancel_waits_for = None
+                self.retry_waiting(resident.number)
+            return
         end = decode_end(message.payload or b"")
         key = message.name
         pending = resident.execution.pending_call(key)
@@ -178,9 +194,6 @@ class Inbox:
             ok = end.status == Status.COMPLETED
             digest = pending.digest if pending is not None else 0
             driver.record(resident, Kind.CHILD if ok else Kind.CHILD_FAILED, key, digest, end.output)
-        if resident.cancel_waits_for is not None and not driver.children.open_children(resident):
-            resident.cancel_waits_for = None
-            self.retry_waiting(resident.number)
 
     def _terminate(self, row: RunRow, resident: Resident | None, message: Message) -> None:
         self._take(message)
@@ -205,11 +218,29 @@ class Inbox:
         driver.committer.after_commit(go_on)
 
     def _refuse_closed(self, message: Message, row: RunRow | None) -> None:
+        if row is not None and row.status == Status.CONTINUED and message.kind in _FOLLOWS:
+            latest = self._driver.store.run_by_id(row.id)
+            if latest is not None and Status(latest.status).is_open:
+                self._forward(message, latest)
+                return
         run_id = row.id if row is not None else f"number {message.run}"
         if message.kind == MessageKind.UPDATE:
             self._refuse(message, RunClosed(f"Run {run_id!r} has ended.", run_id=run_id))
         else:
             self._take(message)
+
+    def _forward(self, message: Message, latest: RunRow) -> None:
+        """The run continued as new before it could take the message: it goes to the run that goes on."""
+        onward = message._replace(pos=0, run=latest.number)
+        hand_on = self._driver.children.told(onward)
+
+        def sent(position: int | Exception) -> None:
+            hand_on(position)
+            if position == 0:
+                self._refuse_closed(onward, self._driver.store.run_by_number(latest.number))
+
+        self._take(message)
+        self._driver.committer.add_message(onward, sent, caller=False)
 
     def _refuse(self, message: Message, error: PerdureError) -> None:
         driver = self._driver

@@ -32,7 +32,7 @@ class LeaseKeeper:
         self._arm()
 
     def _arm(self) -> None:
-        self._armed = self._clock.arm(self._clock.now_ms() + _RENEW_EVERY_MS, self._renew)
+        self._armed = self._clock.arm(self._clock.now_ms() + _RENEW_EVERY_MS, self._renew, background=True)
 
     def _renew(self) -> None:
         assert self._committer is not None

@@ -25,14 +25,22 @@ class Limits:
         self._beat_armed: Armed | None = None
         self.passed: StepError | None = None
         """The error of the limit that has passed."""
-        if definition.timeout_ms is not None:
-            error = StepTimedOut(f"{self._what} took longer than its timeout of {definition.timeout_ms / 1000:g} s.")
-            self._arm(clock.now_ms() + definition.timeout_ms, error)
         if definition.deadline_ms is not None:
             error = StepTimedOut(
                 f"{self._what} ran past the deadline of {definition.deadline_ms / 1000:g} s over all attempts."
             )
+            if asked_at_ms + definition.deadline_ms <= clock.now_ms():
+                self.passed = error  # while no worker ran
             self._arm(asked_at_ms + definition.deadline_ms, error)
+
+    def begin(self) -> None:
+        """The step's function is called now; until here the attempt may have waited for a free place."""
+        if self._task is None:
+            return  # said by a thread whose attempt was given up meanwhile
+        limit_ms = self._definition.timeout_ms
+        if limit_ms is not None:
+            error = StepTimedOut(f"{self._what} took longer than its timeout of {limit_ms / 1000:g} s.")
+            self._arm(self._clock.now_ms() + limit_ms, error)
         self.beat()
 
     def _arm(self, at_ms: int, error: StepError) -> None:
@@ -46,7 +54,7 @@ class Limits:
     def beat(self) -> None:
         """The attempt is alive: its heartbeat limit starts anew."""
         limit_ms = self._definition.heartbeat_ms
-        if limit_ms is None or self.passed is not None:
+        if limit_ms is None or self.passed is not None or self._task is None:
             return
         if self._beat_armed is not None:
             self._beat_armed.cancel()
@@ -55,6 +63,7 @@ class Limits:
 
     def stop(self) -> None:
         """The attempt has ended."""
+        self._task = None
         for armed in self._armed:
             armed.cancel()
         if self._beat_armed is not None:

@@ -10,9 +10,10 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING
 
-from ..core.records import Record, RunRow, Status
+from ..core.records import Kind, Record, RunRow, Status
 from ..errors import JournalMismatch, PerdureError, StepFailed
 from ..stores.base import AttemptRow
+from .definitions import WorkflowDefinition
 from .driver import CRASHES_BEFORE_PARKING
 from .resident import Resident
 
@@ -28,16 +29,18 @@ class Recovery:
     def __init__(self, driver: Driver) -> None:
         self._driver: Driver = weakref.proxy(driver)
         driver.load = self.load
+        driver.take_up_unknown = self.take_up_unknown
 
     async def recover(self) -> int:
         """Bring back every run that was under way. Returns how many there were."""
         after = 0
         count = 0
         while page := self._driver.store.active_runs(after=after, limit=_PAGE):
-            for row, records in page:
-                if row.number not in self._driver.residents:
-                    self._bring_in(row, records)
-                    count += 1
+            with self._driver.turn:
+                for row, records in page:
+                    if row.number not in self._driver.residents:
+                        self._bring_in(row, records)
+                        count += 1
             after = page[-1][0].number
             await asyncio.sleep(0)  # what they asked for may start, and others may be served
         return count
@@ -46,29 +49,46 @@ class Recovery:
         """Bring one run into memory; None when it has ended, is parked or is not known here."""
         driver = self._driver
         resident = driver.residents.get(number)
-        if resident is not None or driver.stopped:
+        if resident is not None or driver.stopped or number in driver.ending:
             return resident
         row = driver.store.run_by_number(number)
         if row is None or row.status != Status.RUNNING:
             return None
         return self._bring_in(row, driver.store.records(number))
 
+    def _find(self, workflow: str) -> WorkflowDefinition | None:
+        try:
+            return self._driver.registry.find(workflow)
+        except PerdureError as error:
+            if workflow not in self._driver.unknown:  # else it has been said
+                self._driver.complain(error, f"looking for workflow {workflow!r}")
+            return None
+
+    def take_up_unknown(self) -> None:
+        """Bring in runs whose workflow was not known in this process, and now is."""
+        for workflow in [name for name in self._driver.unknown if self._find(name) is not None]:
+            for number in sorted(self._driver.unknown.pop(workflow)):
+                self.load(number)
+                self._driver.retry_messages(number)
+
     def _bring_in(self, row: RunRow, records: list[Record]) -> Resident | None:
         driver = self._driver
-        try:
-            definition = driver.registry.find(row.workflow)
-        except PerdureError as error:
-            driver.complain(error, f"looking for the workflow of run {row.id!r}")
-            return None
+        definition = self._find(row.workflow)
         if definition is None:
-            driver.unknown.add(row.workflow)
+            driver.unknown.setdefault(row.workflow, set()).add(row.number)
             return None
         resident = driver.make_resident(row)
         driver.residents[row.number] = resident
-        execution = resident.execution
         if records:
             resident.seq = records[-1].seq + 1
             resident.last_at_ms = records[-1].at_ms
+        with driver.turn:
+            return self._replay(resident, definition, records)
+
+    def _replay(
+        self, resident: Resident, definition: WorkflowDefinition, records: list[Record]
+    ) -> Resident | None:
+        driver, row, execution = self._driver, resident.row, resident.execution
         try:
             execution.foresee_patches(records)
             execution.begin(definition.body(row.input), definition.encode_result)
@@ -77,6 +97,9 @@ class Recovery:
             driver.closing.park(resident, error)
             return None
         execution.go_live()
+        if execution.loop.cancelling:
+            reasons = [record.payload or b"" for record in records if record.kind == Kind.CANCEL]
+            resident.cancel_reason = reasons[0].decode()
         if row.crashes >= CRASHES_BEFORE_PARKING and execution.outcome is None:
             driver.closing.park(resident, self._kills_its_worker(resident))
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from ..core.execution import Execution
 from ..core.records import Record, RunRow
@@ -15,7 +14,7 @@ class Resident:
     """The worker's side of one run. Its execution is the pure side."""
 
     __slots__ = (
-        "armed_at_ms", "attempts", "cancel_waits_for", "children", "closing", "crashes", "execution",
+        "armed_at_ms", "attempts", "cancel_reason", "cancel_waits_for", "closing", "crashes", "execution",
         "in_flight", "last_at_ms", "number", "recorded", "row", "seq", "stored_wake_ms",
     )  # fmt: skip
 
@@ -30,8 +29,6 @@ class Resident:
         """Records that are added and not delivered yet."""
         self.in_flight: dict[str, asyncio.Task[None] | None] = {}
         """What the worker owes an answer for, by key: a step's task, or None for a child being started."""
-        self.children: dict[str, int] | None = None
-        """The numbers of the children that this worker saw started, by key."""
         self.attempts: dict[str, list[AttemptRow]] | None = None
         """Of a run that was loaded: attempts of steps that are not done."""
         self.stored_wake_ms: int | None = row.wake_at_ms
@@ -41,6 +38,8 @@ class Resident:
         """The end of the run is on its way to disk: nothing more is recorded."""
         self.cancel_waits_for: set[int] | None = None
         """Children that must end before this run's own cancellation is delivered."""
+        self.cancel_reason: str | None = None
+        """Why it is being cancelled; None while it is not."""
 
     def next_record(self, kind: int, key: str, digest: int, payload: bytes | None, clock: Clock) -> Record:
         """The next record of this run; its time never goes back."""
@@ -48,7 +47,7 @@ class Resident:
         if at_ms < self.last_at_ms:
             at_ms = self.last_at_ms
         self.last_at_ms = at_ms
-        record = Record(self.seq, kind, key, digest, at_ms, payload)
+        record = Record(self.seq, kind, key, digest, at_ms, payload, self.number)
         self.seq += 1
         self.recorded += 1
         return record
@@ -56,7 +55,6 @@ class Resident:
     @property
     def is_idle(self) -> bool:
         """Whether only time or a message can get this run on."""
-        return not self.in_flight and not self.recorded and not self.closing
-
-
-Delivery = tuple[Resident, Record, Any]
+        return (
+            not self.in_flight and not self.recorded and not self.closing and self.cancel_waits_for is None
+        )

@@ -22,8 +22,12 @@ _PAGE = 5_000
 class Timers:
     """Calls `wake(number, at_ms)` when a run's time has come."""
 
-    def __init__(self, clock: Clock, store: Store, wake: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, clock: Clock, store: Store, wake: Callable[[int, int], None], *, page: int = _PAGE
+    ) -> None:
+        """`page`: how many sleeping runs are read at a time."""
         self._clock = clock
+        self._page = page
         self._store = store
         self._wake = wake
         self._heap: list[tuple[int, int]] = []
@@ -48,11 +52,15 @@ class Timers:
         if (at_ms, number) <= self._cursor or at_ms <= self._read_until_ms:
             self.set(number, at_ms)
 
+    def next_ms(self) -> int | None:
+        """When the next run in memory may have to be woken; None when none waits for time."""
+        return self._heap[0][0] if self._heap else None
+
     def _arm(self, at_ms: int) -> None:
         if self._armed is not None:
             self._armed.cancel()
         self._armed_at_ms = at_ms
-        self._armed = self._clock.arm(at_ms, self._fire)
+        self._armed = self._clock.arm(at_ms, self._fire, background=True)
 
     def _fire(self) -> None:
         self._armed = None
@@ -72,10 +80,10 @@ class Timers:
 
     def _read_sleepers(self) -> None:
         until_ms = self._clock.now_ms() + _HORIZON_MS
-        page = self._store.sleeping_runs(after=self._cursor, until_ms=until_ms, limit=_PAGE)
+        page = self._store.sleeping_runs(after=self._cursor, until_ms=until_ms, limit=self._page)
         for at_ms, number in page:
             heappush(self._heap, (at_ms, number))
-        if len(page) == _PAGE:
+        if len(page) == self._page:
             self._cursor = page[-1]
             self._read_until_ms = page[-1][0]
         else:

@@ -40,18 +40,6 @@ class WorkerRow(NamedTuple):
     """When the lease ends, unless it is renewed."""
 
 
-class RecordRow(NamedTuple):
-    """A record and the run it belongs to; the columns in the order of the table."""
-
-    run: int
-    seq: int
-    kind: int
-    key: str
-    digest: int
-    at_ms: int
-    payload: bytes | None
-
-
 class RunEnd(NamedTuple):
     """A run that closes, parks, or (status RUNNING) opens again; one that opens again begins its attempts afresh."""
 
@@ -107,7 +95,7 @@ class Batch:
     """
 
     starts: list[NewRun] = field(default_factory=list[NewRun])
-    records: list[RecordRow] = field(default_factory=list[RecordRow])
+    records: list[Record] = field(default_factory=list[Record])
     forgotten: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """(run, seq): records from `seq` on are taken back; only by a run that parks."""
     ends: list[RunEnd] = field(default_factory=list[RunEnd])

@@ -114,7 +114,7 @@ def _take(
     bindings = (worker, os.getpid(), int(has_lock), now_ms, now_ms + ttl_ms)
     connection.execute(_TAKE, bindings).fetchall()
     if row.held:
-        connection.execute(_COUNT_CRASHES)
+        connection.execute(_COUNT_CRASHES, (now_ms,))
     return Lease(row.epoch + 1, worker, crashed_before=bool(row.held))
 
 

@@ -62,11 +62,11 @@ class Reader:
             url = self._database.url
             if blobs.refer(rows, RUN_PAYLOADS):
                 rows = [blobs.whole(connection, row, RUN_PAYLOADS, url=url) for row in rows]
-            if blobs.refer(records, (6,)):
-                records = [blobs.whole(connection, row, (6,), url=url) for row in records]
+            if blobs.refer(records, _RECORD_PAYLOADS):
+                records = [blobs.whole(connection, row, _RECORD_PAYLOADS, url=url) for row in records]
         journals: dict[int, list[Record]] = {row[0]: [] for row in rows}
-        for run, seq, kind, key, digest, at_ms, payload in records:
-            journals[run].append(Record(seq, kind, key, digest, at_ms, payload))
+        for row in records:
+            journals[row[-1]].append(Record._make(row))
         return [(RunRow._make(row), journals[row[0]]) for row in rows]
 
     def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:

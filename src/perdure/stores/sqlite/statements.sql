@@ -22,7 +22,7 @@ SELECT epoch, held, worker, pid, locked, since_ms, until_ms FROM lease
 UPDATE lease SET epoch = epoch + 1, held = 1, worker = ?, pid = ?, locked = ?, since_ms = ?, until_ms = ?
 
 -- name: count_crashes
-UPDATE run SET crashes = crashes + 1 WHERE status = 1 AND wake_at_ms = 0 AND status <= 2
+UPDATE run SET crashes = crashes + 1 WHERE status = 1 AND wake_at_ms <= ? AND status <= 2
 
 -- name: renew_lease
 UPDATE lease SET until_ms = max(until_ms, ?2), locked = ?3 WHERE epoch = ?1 AND held
@@ -67,7 +67,7 @@ INSERT INTO tag (run, key, value) VALUES (?, ?, ?)
 -- The other fields of a batch
 
 -- name: insert_record
-INSERT INTO record (run, seq, kind, key, digest, at_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO record (seq, kind, key, digest, at_ms, payload, run) VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: has_record
 SELECT 1 FROM record WHERE run = ? AND seq = ?
@@ -76,7 +76,8 @@ SELECT 1 FROM record WHERE run = ? AND seq = ?
 DELETE FROM record WHERE run = ? AND seq >= ?
 
 -- name: end_run
-UPDATE run SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4 WHERE number = ?5 AND status <= 2
+UPDATE run SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4, crashes = crashes * (?1 <> 1)
+WHERE number = ?5 AND status <= 2
 
 -- name: wake_run
 UPDATE run SET wake_at_ms = ?, crashes = ? WHERE number = ? AND status = 1
@@ -143,14 +144,14 @@ SELECT {run_columns} FROM run WHERE id = ?1 AND generation = ?2 AND NOT latest
 SELECT {run_columns} FROM run WHERE number = ?
 
 -- name: records
-SELECT seq, kind, key, digest, at_ms, payload FROM record WHERE run = ? ORDER BY seq
+SELECT seq, kind, key, digest, at_ms, payload, run FROM record WHERE run = ? ORDER BY seq
 
 -- name: active_runs
 SELECT {run_columns} FROM run
 WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: active_records
-SELECT record.run, record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload
+SELECT record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run
 FROM run CROSS JOIN record ON record.run = run.number
 WHERE run.status = 1 AND run.wake_at_ms = 0 AND run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq

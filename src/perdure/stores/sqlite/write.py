@@ -1,7 +1,9 @@
 """Writes a batch inside a transaction that someone else holds.
 
-The order is that of the fields of `Batch`, but `ends` come first: a run that
-continues as new ends and starts again in the same batch.
+The order is that of the fields of `Batch`, with two exceptions. `ends` come first:
+a run that continues as new ends and starts again in the same batch. And what is
+`forgotten` goes before the records: a run that parks takes a failure back, and
+moves what was recorded after it into its place.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 
 import apsw
 
-from ...core.records import Message, MessageKind
-from ..base import Batch, Committed, RecordRow, StartOutcome
+from ...core.records import Message, MessageKind, Record, Status
+from ..base import Batch, Committed, StartOutcome
 from .blobs import write_rows
 from .messages import send_messages
 from .starts import write_starts
@@ -26,6 +28,7 @@ _STATE = SQL["upsert_state"]
 _ATTEMPT = SQL["upsert_attempt"]
 _TAKE = SQL["take_message"]
 _REPLY = SQL["insert_reply"]
+_REMOVE_ATTEMPTS = SQL["remove_attempts"]
 _ENDED_BEFORE = SQL["ended_before"]
 _REMOVE_REPLIES = SQL["remove_replies"]
 _REMOVALS = tuple(
@@ -42,12 +45,15 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
     outcomes: list[StartOutcome] = []
     if batch.ends:
         write_rows(connection, _END, batch.ends, (1,))
+        again = [(end.run,) for end in batch.ends if end.status == Status.RUNNING]
+        if again:
+            connection.executemany(_REMOVE_ATTEMPTS, again)
     if batch.starts:
         outcomes = write_starts(connection, batch.starts, url=url)
-    if batch.records:
-        _write_records(connection, batch.records)
     if batch.forgotten:
         connection.executemany(_FORGET, batch.forgotten)
+    if batch.records:
+        _write_records(connection, batch.records)
     if batch.wakes:
         connection.executemany(_WAKE, batch.wakes)
     if batch.states:
@@ -85,9 +91,9 @@ def remove_ended(connection: apsw.Connection, *, before_ms: int, limit: int) -> 
     return len(numbers)
 
 
-def _write_records(connection: apsw.Connection, records: Sequence[RecordRow]) -> None:
+def _write_records(connection: apsw.Connection, records: Sequence[Record]) -> None:
     try:
-        write_rows(connection, _INSERT_RECORD, records, (6,))
+        write_rows(connection, _INSERT_RECORD, records, (5,))
     except apsw.ConstraintError as error:
         connection.execute("ROLLBACK")
         raise AssertionError(
@@ -96,7 +102,7 @@ def _write_records(connection: apsw.Connection, records: Sequence[RecordRow]) ->
         ) from error
 
 
-def _name_duplicate(connection: apsw.Connection, records: Sequence[RecordRow]) -> str:
+def _name_duplicate(connection: apsw.Connection, records: Sequence[Record]) -> str:
     """Find the record that is in the table, or twice in `records`."""
     seen: set[tuple[int, int]] = set()
     for record in records:

@@ -1,0 +1,1 @@
+"""How people and other programs reach runs: the command line, and later the web. They see the client only."""

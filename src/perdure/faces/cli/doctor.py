@@ -1,0 +1,79 @@
+"""`doctor`: is the store well, who works on it, and what waits for a person."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from ...client import Client
+from ...views import Health
+from .endings import ExitCode, with_client
+from .loading import load_modules
+from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption
+from .output import clock_time, many, print_json
+
+
+def doctor(
+    module: Annotated[
+        list[str] | None,
+        typer.Option("--module", "-m", help="A module: which open runs have their workflow in none?"),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check the store, and say what is parked and why.
+
+    Versions, integrity (it reads the whole file), the worker, runs by status.
+    """
+
+    async def work(client: Client) -> ExitCode:
+        health = await client.health(None if module is None else load_modules(module).keys())
+        if as_json:
+            print_json({"store": client.url, **_versions(), "health": health})
+        else:
+            for line in _lines(client.url, health, asked_modules=module is not None):
+                print(line)
+        return ExitCode.STORE if health.wrongs else ExitCode.OK
+
+    with_client(work, store=store, debug=debug)
+
+
+def _versions() -> dict[str, str]:
+    return {"perdure": sys.modules["perdure"].__version__, "python": platform.python_version()}
+
+
+def _lines(url: str, health: Health, *, asked_modules: bool) -> Iterator[str]:
+    for name, value in {**_versions(), "store": url, **health.versions}.items():
+        yield f"{name:<14}{value}"
+    wrongs = f"{many(len(health.wrongs), 'thing')} wrong" if health.wrongs else "all is well"
+    yield f"{'integrity':<14}{wrongs}"
+    for wrong in health.wrongs:
+        yield f"  {wrong}"
+    holder = health.worker
+    if holder is None:
+        yield f"{'worker':<14}none is running"
+    else:
+        since, until = clock_time(holder.since), clock_time(holder.until)
+        yield f"{'worker':<14}{holder.name}, since {since}, lease until {until}"
+    counts = ", ".join(f"{count:,} {word}" for word, count in health.counts.items())
+    yield f"{'runs':<14}{counts or 'none'}"
+    if health.parked:
+        yield ""
+        yield "Parked, and waiting for a person:"
+    for run in health.parked:
+        yield f"  {run.id} ({run.workflow}): {run.error or 'no reason is recorded'}"
+        yield f"    perdure resume {shlex.quote(run.id)}"
+    if health.undefined:
+        yield ""
+        yield "Open runs whose workflow none of the modules defines:"
+    for name, count in health.undefined.items():
+        yield f"  {name}: {many(count, 'run')}"
+    if asked_modules and not health.undefined:
+        yield ""
+        yield "The modules define the workflows of all open runs."

@@ -1,0 +1,113 @@
+"""`list`: the runs there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...client import Client
+from ...views import RunPage, RunStatus, RunView
+from .endings import BadInput, with_client
+from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_tags, read_time
+from .output import COLOURS, age, between_ms, console, duration, print_json, say, to_ms
+
+_WIDEST = 40
+_NARROWEST = 8
+
+
+def list_runs(
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", "-s", help="Only with this status; may be given several times."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY=VALUE", help="Only with this tag, and all others given."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only created since: 30min, 2h, 7d ago, or a date."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="Only created before: 30min, 2h, 7d ago, or a date."),
+    ] = None,
+    prefix: Annotated[str, typer.Option("--prefix", help="Only ids that begin so.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
+    page: Annotated[
+        int | None,
+        typer.Option("--page", metavar="NUMBER", help="The page after the one that named this number."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List runs, newest first. With --json, a line of JSON for each."""
+
+    async def work(client: Client) -> None:
+        now_ms = client.now_ms()
+        found = await client.list(
+            workflow=workflow,
+            status=[_status(word) for word in status or ()],
+            tags=read_tags(tag),
+            created_after=read_time(since, now_ms=now_ms),
+            created_before=read_time(before, now_ms=now_ms),
+            id_prefix=prefix,
+            limit=limit,
+            before=page,
+        )
+        if as_json:
+            for run in found.runs:
+                print_json(run)
+        elif found.runs:
+            _print_table(found, now_ms)
+        else:
+            say("No runs.")
+        if found.next is not None:
+            say(f"There may be more: --page {found.next}")
+
+    with_client(work, store=store, debug=debug)
+
+
+def _status(word: str) -> RunStatus:
+    for status in RunStatus:
+        if word.lower().replace("_", " ").replace("-", " ") == status.value:
+            return status
+    raise BadInput(
+        f"{word!r} is no status.", hint=f"There are: {', '.join(status.value for status in RunStatus)}."
+    )
+
+
+def _print_table(page: RunPage, now_ms: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    ages = [age(now_ms - to_ms(run.created_at)) for run in page.runs]
+    times = [_took(run) for run in page.runs]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    # Only the errors give way when there is no room: an id that is cut cannot be typed.
+    left = console().width
+    for title, cells, is_time in (
+        ("ID", [run.id for run in page.runs], False),
+        ("WORKFLOW", [run.workflow for run in page.runs], False),
+        ("STATUS", [run.status.value for run in page.runs], False),
+        ("AGE", ages, True),
+        ("TOOK", times, True),
+    ):
+        width = min(_WIDEST, max(map(len, [title, *cells])))
+        left -= width + 2
+        table.add_column(title, overflow="fold", min_width=width, justify="right" if is_time else "left")
+    if any(run.error for run in page.runs):
+        table.add_column("ERROR", overflow="ellipsis", no_wrap=True, max_width=max(_NARROWEST, left))
+    for run, since, took in zip(page.runs, ages, times, strict=True):
+        status = Text(run.status.value, COLOURS[run.status])
+        table.add_row(Text(run.id), Text(run.workflow), status, since, took, Text(run.error or ""))
+    console().print(table)
+
+
+def _took(run: RunView) -> str:
+    return "" if run.ended_at is None else duration(between_ms(run.created_at, run.ended_at))

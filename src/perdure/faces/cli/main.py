@@ -1,0 +1,56 @@
+"""`app`: the `perdure` command, put together from one file per noun."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import demo, doctor, listing, running, sending, showing, starting, working
+from .endings import MEANINGS
+
+EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+app = typer.Typer(
+    name="perdure",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"perdure {sys.modules['perdure'].__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def perdure(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Durable workflows in one SQLite file: run them, look at them, talk to them."""
+
+
+for command in (
+    running.run,
+    working.worker,
+    starting.start,
+    listing.list_runs,
+    showing.show,
+    showing.state,
+    sending.send,
+    sending.update,
+    sending.cancel,
+    sending.terminate,
+    sending.resume,
+    doctor.doctor,
+    demo.demo,
+):
+    app.command(command.__name__.removesuffix("_runs"))(command)

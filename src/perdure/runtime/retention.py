@@ -1,0 +1,59 @@
+"""Removing runs that ended long ago, in the background, a few at a time."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import StoreError
+from ..stores.base import Store
+from .clock import Armed, Clock
+from .committer import Committer
+
+_log = logging.getLogger("perdure")
+
+KEPT_MS = 30 * 24 * 3_600_000
+_FIRST_LOOK_MS = 60_000
+_LOOK_EVERY_MS = 3_600_000
+_GO_ON_MS = 1_000
+_AT_ONCE = 200
+"""So many go in one transaction: other commits wait some milliseconds for it, and not seconds."""
+
+
+class Retention:
+    """Removes runs 30 days after their end, with all that is theirs."""
+
+    def __init__(self, store: Store, clock: Clock, committer: Committer) -> None:
+        self._store = store
+        self._clock = clock
+        self._committer = committer
+        self._armed: Armed | None = None
+        self._removed = _AT_ONCE
+        """How many the last look removed; as many as it may means that there are more."""
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._arm(_FIRST_LOOK_MS)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._armed is not None:
+            self._armed.cancel()
+
+    def _arm(self, wait_ms: int) -> None:
+        self._armed = self._clock.arm(self._clock.now_ms() + wait_ms, self._look)
+
+    def _look(self) -> None:
+        if self._removed < _AT_ONCE:  # the look before this one found few: that was all
+            self._removed = _AT_ONCE
+            self._arm(_LOOK_EVERY_MS)
+            return
+        before_ms = self._clock.now_ms() - KEPT_MS
+        self._removed = 0
+        self._committer.run_between(lambda: self._remove(before_ms))
+        self._arm(_GO_ON_MS)
+
+    def _remove(self, before_ms: int) -> None:
+        try:
+            self._removed = self._store.remove_ended(before_ms=before_ms, limit=_AT_ONCE)
+        except StoreError as error:
+            _log.warning("Runs that ended long ago could not be removed: %s", error)

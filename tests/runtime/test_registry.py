@@ -1,0 +1,91 @@
+"""Which workflow a stored run belongs to: known, unknown, or claimed by two."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from perdure import Client, DefinitionError, RunStatus, Signal, Workflow, workflow
+from perdure.testing import Harness
+
+hint = Signal[str]("hint")
+
+
+def define_late(name: str) -> Workflow[[], str]:
+    @workflow(name=name)
+    async def defined_late() -> str:
+        return await hint.receive()
+
+    return defined_late
+
+
+def define_rival(name: str) -> Workflow[[], str]:
+    @workflow(name=name)
+    async def rival() -> str:
+        return "the rival ran"
+
+    return rival
+
+
+async def test_a_run_of_a_workflow_that_is_not_defined_here_waits_until_it_is(harness: Harness) -> None:
+    late = define_late("late-1")
+    await harness.engine.start(late(), id="one")
+    await harness.settle()
+    await harness.stop()
+    del late
+    await harness.start()
+    gc.collect()  # the engine that ran it is gone, and with it the definition
+    await harness.engine.send("one", hint, "hello")
+    await harness.until(lambda: harness.engine.unknown_workflows)
+    unknown = harness.engine.unknown_workflows
+    waiting = await harness.engine.info("one")
+
+    late = define_late("late-1")
+
+    assert await (await harness.engine.get("one", late)).result() == "hello"
+    assert unknown == {"late-1"}
+    assert waiting.status is RunStatus.RUNNING
+    assert harness.engine.unknown_workflows == frozenset()
+
+
+async def test_a_client_starts_a_run_that_waits_for_a_worker_who_knows_it(harness: Harness) -> None:
+    late = define_late("late-2")
+    async with Client(harness.url) as client:
+        await client.start(late(), id="one")
+    del late
+    await harness.until(lambda: harness.engine.unknown_workflows == {"late-2"})
+
+    late = define_late("late-2")
+    await harness.engine.send("one", hint, "hello")
+
+    assert await (await harness.engine.get("one", late)).result() == "hello"
+
+
+async def test_two_workflows_of_one_name_are_refused_when_a_stored_run_could_belong_to_either(
+    harness: Harness,
+) -> None:
+    late = define_late("late-3")
+    await harness.engine.start(late(), id="one")
+    await harness.stop()
+    rival = define_rival("late-3")
+    await harness.start()
+    await harness.engine.send("one", hint, "hello")
+    await harness.until(lambda: harness.engine.unknown_workflows)
+
+    with pytest.raises(DefinitionError, match=r"(?s)Two workflows are named 'late-3'.*name="):
+        harness.engine.driver.registry.find(rival.name)
+    harness.workflows = [late]
+    await harness.restart()
+    assert await (await harness.engine.get("one", late)).result() == "hello"
+
+
+async def test_an_engine_runs_only_the_workflows_that_it_was_given(harness: Harness) -> None:
+    late, rival = define_late("late-4"), define_rival("late-4")
+    await harness.stop()
+    harness.workflows = [rival]
+    await harness.start()
+    async with Client(harness.url) as client:
+        run = await client.start(late(), id="one")
+
+        assert await run.result() == "the rival ran"
