@@ -60,13 +60,14 @@ from .views import RunPage, RunStatus, RunView
 __version__ = "0.1.0"
 
 __all__ = [
-    "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError", "Engine", "ForeignError",
-    "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
-    "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed",
-    "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated",
-    "RunTimedOut", "RunView", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
-    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreNotOurs",
-    "StoreReadOnly", "StoreUnavailable", "StoreVersionError", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
-    "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched", "random", "run_info", "start_child",
-    "step", "step_info", "uuid", "workflow",
+    "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError", "Engine",
+    "ForeignError", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited",
+    "NotDecodable", "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError", "Retry", "Run",
+    "RunCancelled", "RunClosed", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage",
+    "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State", "Step",
+    "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt",
+    "StoreError", "StoreFull", "StoreInUse", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable",
+    "StoreVersionError", "Update", "UpdateRefused", "Workflow", "WorkflowCall", "WorkflowNotRegistered",
+    "compensate", "continue_as_new", "now", "patched", "random", "run_info", "start_child", "step",
+    "step_info", "uuid", "workflow",
 ]  # fmt: skip

@@ -94,7 +94,9 @@ class Run(Generic[R]):
         row = await self._client.door.ended(self._number)
         while row.status == Status.CONTINUED:
             following = row.generation + 1
-            later = await self._client.door.read(lambda store: store.run_by_id(self.id, generation=following))
+            later = await self._client.door.read(
+                lambda store, following=following: store.run_by_id(self.id, generation=following)
+            )
             assert later is not None, f"run {self.id!r}: generation {following} is missing"
             self._number = later.number
             row = await self._client.door.ended(later.number)
@@ -189,7 +191,9 @@ class Client:
         """The way to the runs. Raises PerdureError when the client is not open."""
         if self._door is None:
             name = type(self).__name__
-            raise PerdureError(f"This {name} is not open.", hint=f"Use `async with {name}(…) as {name.lower()}:`.")
+            raise PerdureError(
+                f"This {name} is not open.", hint=f"Use `async with {name}(…) as {name.lower()}:`."
+            )
         return self._door
 
     # -- starting --------------------------------------------------------------------------------
@@ -242,9 +246,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
     ) -> R:
         """Start a run and wait for its result; the options are those of `start`."""
-        run = await self.start(
-            call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags
-        )
+        run = await self.start(call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags)
         return await run.result()
 
     def _new_run(
@@ -294,7 +296,10 @@ class Client:
 
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
-        if not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id) and not signal_id:
+        if (
+            not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id)
+            and not signal_id
+        ):
             raise _closed(await self._row(id))
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
@@ -335,7 +340,9 @@ class Client:
             row = later  # it continued as new between looking and sending
         return position
 
-    def _message(self, row: RunRow, kind: MessageKind, name: str, payload: bytes | None, request: str) -> Message:
+    def _message(
+        self, row: RunRow, kind: MessageKind, name: str, payload: bytes | None, request: str
+    ) -> Message:
         return Message(0, row.number, kind, name, payload, request, self.door.clock.now_ms())
 
     async def _row(self, id: str, generation: int | None = None) -> RunRow:
@@ -343,7 +350,9 @@ class Client:
         if row is None:
             which = "" if generation is None else f" with generation {generation}"
             raise RunNotFound(
-                f"No run {id!r}{which} in {self.url}.", run_id=id, hint="`perdure list` shows the runs there are."
+                f"No run {id!r}{which} in {self.url}.",
+                run_id=id,
+                hint="`perdure list` shows the runs there are.",
             )
         return row
 
@@ -427,7 +436,8 @@ class Client:
 def _definition_of(call: WorkflowCall[R]) -> Workflow[Any, R]:
     if not isinstance(call, WorkflowCall):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PerdureError(
-            f"{call!r} is not a call of a workflow.", hint="Give start() a call: engine.start(checkout(order))."
+            f"{call!r} is not a call of a workflow.",
+            hint="Give start() a call: engine.start(checkout(order)).",
         )
     return call.definition
 
@@ -469,7 +479,11 @@ def _closed(row: RunRow) -> PerdureError:
 def _ended_badly(row: RunRow) -> RunFailed:
     kind, verb = _ENDS[row.status]
     why = f": {describe_failure(row.output).rstrip('.')}" if row.output else ""
-    hint = "Put right what failed, then resume it: `perdure resume`, or run.resume()." if kind is RunParked else ""
+    hint = (
+        "Put right what failed, then resume it: `perdure resume`, or run.resume()."
+        if kind is RunParked
+        else ""
+    )
     error = kind(f"Run {row.id!r} {verb}{why.rstrip('.')}.", run_id=row.id, hint=hint)
     if row.output is not None:
         cause = decode_failure(row.output)

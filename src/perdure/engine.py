@@ -19,10 +19,10 @@ from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
 from .runtime.driver import RESIDENTS_KEPT, Driver
 from .runtime.inbox import Inbox
+from .runtime.lease import LeaseKeeper
 from .runtime.recovery import Recovery
 from .runtime.registry import Registry
 from .runtime.retention import Retention
-from .runtime.lease import LeaseKeeper
 from .runtime.step_process import refuse_while_loading
 from .stores.base import Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
@@ -194,7 +194,12 @@ class Engine(Client):
         if self._retention is not None:
             self._retention.stop()
         await driver.stop()
-        driver.closing.stop(StoreError("The engine was closed before the run ended.", hint="The run goes on when an engine opens the store."))
+        driver.closing.stop(
+            StoreError(
+                "The engine was closed before the run ended.",
+                hint="The run goes on when an engine opens the store.",
+            )
+        )
         try:
             keeper.release()
         except StoreError as failed:

@@ -187,14 +187,16 @@ class Client:
         life = self._life
         if life is not None and not life.is_of_this_process:
             raise PerdureError(
-                f"{what}: this {name} was opened in process {life.process}, and this is process {os.getpid()}: "
-                "a fork does not copy its threads, and must not use its files.",
+                f"{what}: this {name} was opened in process {life.process}, and this is process "
+                f"{os.getpid()}: a fork does not copy its threads, and must not use its files.",
                 hint="Open it after the fork, in the process that uses it.",
             )
         with self._lock:
             life = self._life
             if life is None:
-                raise PerdureError(f"{what}: this {name} is not open.", hint=f"Use `with {name}(…)`, or open().")
+                raise PerdureError(
+                    f"{what}: this {name} is not open.", hint=f"Use `with {name}(…)`, or open()."
+                )
             future = life.submit(make)
         try:
             return future.result(timeout)
@@ -202,7 +204,9 @@ class Client:
             if future.done():
                 return future.result()  # it came at the last moment, or was its own error
             future.cancel()
-            raise TimeoutError(f"{what} did not come within {timeout:g} s. The run goes on; ask again.") from None
+            raise TimeoutError(
+                f"{what} did not come within {timeout:g} s. The run goes on; ask again."
+            ) from None
         except CancelledError:
             raise PerdureError(f"{what}: this {name} was closed before it was done.") from None
         except BaseException:
@@ -348,7 +352,7 @@ class Engine(Client):
         return self
 
     def close(self) -> None:
-        """Cancel steps under way, write what is done, and close the store. Runs go on when it is opened again.
+        """Cancel steps under way, write what is done, and close the store. Runs go on at the next opening.
 
         Whoever still waits in another thread hears of it. Closing twice is fine. In a
         process that was forked off this does nothing.

@@ -56,7 +56,9 @@ async def start_child(
     host = standing_host("start_child()")
     if on_parent_close not in ("cancel", "abandon"):
         raise DefinitionError(f"on_parent_close={on_parent_close!r} is neither 'cancel' nor 'abandon'.")
-    options = ChildOptions(id, on_parent_close, to_ms(timeout, "start_child: timeout"), tuple((tags or {}).items()))
+    options = ChildOptions(
+        id, on_parent_close, to_ms(timeout, "start_child: timeout"), tuple((tags or {}).items())
+    )
     data = call.input()
     key, started = host.call_child(
         call.definition.name, zlib.crc32(data), _decode_id, call, apart=True, options=options

@@ -17,7 +17,12 @@ def to_ms(value: Seconds | None, what: str) -> int | None:
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not math.isfinite(seconds)
+        or seconds <= 0
+    ):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(
             f"{what} is {value!r}, and must be a time above zero.", hint="Give seconds, or a timedelta."
         )
@@ -35,5 +40,6 @@ def refuse_method(owner: type, name: str, what: str) -> None:
     """A definition in a class body would get `self` as data, which is never what is meant."""
     raise DefinitionError(
         f"{owner.__qualname__}.{name} is a {what}, and methods cannot be: `self` would have to be stored.",
-        hint=f"Make it a function of the module that takes the data it needs, or put @staticmethod above @{what}.",
+        hint="Make it a function of the module that takes the data it needs, "
+        f"or put @staticmethod above @{what}.",
     )

@@ -19,7 +19,9 @@ def standing_host(what: str) -> Host:
     """The run that the calling code stands in. Raises OutsideRun."""
     host = current_host.get(None)
     if host is None:
-        raise OutsideRun(f"{what} was called outside a run.", hint="Call it in a @workflow that an engine runs.")
+        raise OutsideRun(
+            f"{what} was called outside a run.", hint="Call it in a @workflow that an engine runs."
+        )
     return host
 
 

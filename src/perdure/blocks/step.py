@@ -54,7 +54,9 @@ class StepCall(Call[R]):
             if host is None:
                 return definition.call_plainly(self.args, self.kwargs).__await__()
             self.data = definition.arguments.encode(self.args, self.kwargs)  # made before the run began
-        return host.call_step(definition.name, zlib.crc32(self.data), definition.decode_result, self).__await__()
+        return host.call_step(
+            definition.name, zlib.crc32(self.data), definition.decode_result, self
+        ).__await__()
 
     def renew(self) -> None:
         """Take the arguments anew from what is stored: a failed attempt may have changed them."""
@@ -133,7 +135,9 @@ def _place(function: Callable[..., Any], on: str | None, name: str) -> Place:
             )
         return "process"
     if on is not None:
-        raise DefinitionError(f"@step {name}: on={on!r} is not a place.", hint="Leave it out, or use on='process'.")
+        raise DefinitionError(
+            f"@step {name}: on={on!r} is not a place.", hint="Leave it out, or use on='process'."
+        )
     return "loop" if is_async else "thread"
 
 

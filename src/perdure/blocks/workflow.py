@@ -50,7 +50,8 @@ class WorkflowCall(Call[R]):
             name = self.definition.name
             raise OutsideRun(
                 f"Workflow {name!r} was awaited outside a run, where nothing would make it durable.",
-                hint=f"Use engine.run({name}(…)) or engine.start({name}(…)); `{name}.fn` is the bare function.",
+                hint=f"Use engine.run({name}(…)) or engine.start({name}(…)); "
+                f"`{name}.fn` is the bare function.",
             )
         digest = zlib.crc32(self.input())
         definition = self.definition

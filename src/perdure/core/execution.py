@@ -50,9 +50,9 @@ class Execution:
 
     __slots__ = (
         "_abandoned", "_asked", "_asked_before", "_body_error", "_broken", "_cancelled_by", "_context",
-        "_encode_result", "_ends", "_failed_at", "_failures", "_judging", "_mailboxes", "_next_call", "_orphans",
-        "_owned", "_patches", "_pending", "_published", "_root", "_seen_cancels", "_undo", "commands", "facts",
-        "has_children", "loop", "outcome", "replaying", "seq", "updates",
+        "_encode_result", "_ends", "_failed_at", "_failures", "_judging", "_mailboxes", "_next_call",
+        "_orphans", "_owned", "_patches", "_pending", "_published", "_root", "_seen_cancels", "_undo",
+        "commands", "facts", "has_children", "loop", "outcome", "replaying", "seq", "updates",
     )  # fmt: skip
 
     def __init__(self, facts: RunFacts, *, ready: Ready, failures: Failures) -> None:
@@ -82,7 +82,7 @@ class Execution:
         self._seen_cancels = 0
         self._ends: dict[str, Record | None] | None = None
         """Of children that were started apart: their ends, by key; None before it has come."""
-        self._orphans: list[PendingCall] | None = None
+        self._orphans: list[PendingCall] = []
         self._judging = False
         # Empty, and not a copy of the caller's: what stands there would not be there in a replay.
         self._context = Context()
@@ -127,8 +127,8 @@ class Execution:
         self.replaying = False
         self.commands = [] if self.outcome is not None else list(self._pending.values())
         # Children whose waiter was cancelled: whether they were told so is not recorded.
-        self.commands.extend(CancelCall(orphan) for orphan in self._orphans or ())
-        self._orphans = None
+        self.commands.extend(CancelCall(orphan) for orphan in self._orphans)
+        self._orphans.clear()
         for state, (version, payload) in (self._published or {}).items():
             self.commands.append(Publish(state, version, payload))
         if self.updates is not None:
@@ -256,7 +256,7 @@ class Execution:
                 elif not self.replaying:
                     self.commands.append(CancelCall(pending))
                 elif isinstance(pending, StartChild):
-                    self._orphans = [*(self._orphans or ()), pending]
+                    self._orphans.append(pending)
 
     def _hear_complaints(self) -> None:
         complaints, self.loop.complaints = self.loop.complaints or [], None
@@ -308,9 +308,7 @@ class Execution:
         """
         if self._failed_at is None or self._failed_at[0] != self.seq - 1:
             return False
-        if self.loop.cancelling and self._body_error is None:
-            return False
-        if not holds(error, self._failed_at[1]):
+        if (self.loop.cancelling and self._body_error is None) or not holds(error, self._failed_at[1]):
             return False
         return self._asked == self._asked_before
 
@@ -386,7 +384,8 @@ class Execution:
             return "", self.loop.refuse()
         self.has_children = True
         make = StartApart if apart else StartChild
-        pending = make(self._next_key(name), digest, decode, call, self.loop.create_future(), self.loop.time())
+        future = self.loop.create_future()
+        pending = make(self._next_key(name), digest, decode, call, future, self.loop.time())
         pending.options = options
         if apart:
             self._ends = {**(self._ends or {}), f"{pending.key}/end": None}

@@ -48,9 +48,7 @@ def mismatch(
         asked = ", ".join(repr(key) for key in list(pending)[:3]) or "nothing"
         instead = f"the code now asks for {asked}"
     where = _where(tasks, task_path)
-    return JournalMismatch(
-        f"{found}, but {instead}{where}. {_WHAT_NOW}", run_id=facts.id, hint=_HINT
-    )
+    return JournalMismatch(f"{found}, but {instead}{where}. {_WHAT_NOW}", run_id=facts.id, hint=_HINT)
 
 
 def undecodable(facts: RunFacts, record: Record, error: BaseException) -> JournalMismatch:

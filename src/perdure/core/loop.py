@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
-from math import ceil
+from math import ceil, isnan
 from typing import Any, cast
 
 from ..errors import BoundaryError, RunEvicted
@@ -258,7 +258,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def advance(self, at_ms: int) -> None:
         """Move time on, firing the timers that are due in the order of their deadlines."""
         time = at_ms / 1000
-        if time > self._time:
+        if time > self._time:  # noqa: PLR1730 (max() costs more than the whole line)
             self._time = time
         timers = self._timers
         if not timers or timers[0][0] * 1000 - _RESOLUTION_MS > at_ms:
@@ -337,7 +337,9 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     # -- what asyncio asks of a loop -------------------------------------------------------------
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Handle:  # type: ignore[override]
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:  # type: ignore[override]
         handle = Handle(callback, args, context if context is not None else copy_context())
         self._ready.append(handle)
         return handle
@@ -350,7 +352,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> TimerHandle:
-        if when != when:
+        if isnan(when):
             raise ValueError("a timer needs a time, and this is not a number (NaN)")
         handle = TimerHandle(when, callback, args, context if context is not None else copy_context())
         if self.dead:
@@ -452,9 +454,9 @@ class RunLoop(asyncio.AbstractEventLoop):
     def cancel_again(self) -> None:
         """The task that runs now is about to wait: if it has swallowed the run's cancel, cancel it again."""
         task = asyncio.current_task(self)
-        if isinstance(task, RunTask) and task.doomed and not task.sheltered:
-            if not _is_unwinding(self._outer_error):
-                task.cancel()
+        swallowed = isinstance(task, RunTask) and task.doomed and not task.sheltered
+        if swallowed and not _is_unwinding(self._outer_error):
+            task.cancel()
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         # Dropped before it ended: its `finally` still has to run, on this loop. One that was

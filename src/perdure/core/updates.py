@@ -77,7 +77,8 @@ class Updates:
                 handler.validate(value)
         except Exception as error:
             raise UpdateRefused(
-                f"Run {run_id!r} refused update {name!r}: {type(error).__name__}: {error}. Nothing was recorded.",
+                f"Run {run_id!r} refused update {name!r}: {type(error).__name__}: {error}. "
+                "Nothing was recorded.",
                 run_id=run_id,
             ) from error
 

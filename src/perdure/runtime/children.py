@@ -71,7 +71,9 @@ class Children:
             on_parent_close=options.on_parent_close,
         )
         resident.in_flight[pending.key] = None
-        driver.committer.add_start(new, lambda outcome: self._started(resident, pending, outcome), caller=False)
+        driver.committer.add_start(
+            new, lambda outcome: self._started(resident, pending, outcome), caller=False
+        )
 
     def _started(self, resident: Resident, pending: StartChild, outcome: StartOutcome | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -107,7 +109,9 @@ class Children:
                 self._cancel_child(child.number)
 
     def _cancel_child(self, number: int) -> None:
-        message = Message(0, number, MessageKind.CANCEL, "cancelled by its parent", None, "", self._clock.now_ms())
+        message = Message(
+            0, number, MessageKind.CANCEL, "cancelled by its parent", None, "", self._clock.now_ms()
+        )
         hand_on = self.told(message)
 
         def sent(position: int | Exception) -> None:

@@ -145,7 +145,9 @@ class Closing:
         resident.in_flight.clear()
         resident.execution.drop()
         if isinstance(error, JournalMismatch) and resident.row.python not in ("", PYTHON):
-            error.add_note(f"The run was recorded on Python {resident.row.python}; this worker runs {PYTHON}.")
+            error.add_note(
+                f"The run was recorded on Python {resident.row.python}; this worker runs {PYTHON}."
+            )
         if isinstance(error, PerdureError):
             _log.warning("Run %r is parked. %s", resident.row.id, error)
         else:

@@ -53,7 +53,8 @@ class _Group:
     """One batch and what waits for it."""
 
     __slots__ = (
-        "batch", "done", "finished", "on_commit", "on_messages", "on_starts", "residents", "result", "told", "values",
+        "batch", "done", "finished", "on_commit", "on_messages", "on_starts", "residents", "result", "told",
+        "values",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,7 +78,12 @@ class Committer:
     """The one door to the store for everything that a worker writes."""
 
     def __init__(
-        self, store: Store, lease: Lease, turn: Turn, deliver: Deliver, on_fatal: Callable[[BaseException], None]
+        self,
+        store: Store,
+        lease: Lease,
+        turn: Turn,
+        deliver: Deliver,
+        on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._turn = turn
         self._store = store
@@ -302,7 +308,18 @@ class Committer:
 
 def _append(group: _Group, newer: _Group) -> None:
     """Put what was added later behind what could not be written."""
-    for name in ("starts", "records", "forgotten", "ends", "wakes", "states", "attempts", "messages", "taken", "replies"):
+    for name in (
+        "starts",
+        "records",
+        "forgotten",
+        "ends",
+        "wakes",
+        "states",
+        "attempts",
+        "messages",
+        "taken",
+        "replies",
+    ):
         getattr(group.batch, name).extend(getattr(newer.batch, name))
     group.batch.leases = max(group.batch.leases, newer.batch.leases)
     group.residents.extend(newer.residents)

@@ -300,13 +300,13 @@ class Driver:
             resident.execution.drop()
         self.residents.clear()
         self._idle.clear()
+        self.turn.stop()
 
     def _cancel_steps(self) -> list[asyncio.Task[None]]:
         tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
         for task in tasks:
             task.cancel()
         return tasks
-        self.turn.stop()
 
     def complain(self, error: BaseException, doing: str) -> None:
         """Say what went wrong where nobody waits for an answer."""

@@ -92,7 +92,17 @@ class Effects:
 class RunningStep:
     """One step under way, over all its attempts."""
 
-    __slots__ = ("_effects", "_failed", "_info", "_last_details", "_limits", "_pending", "_resident", "_said", "number")
+    __slots__ = (
+        "_effects",
+        "_failed",
+        "_info",
+        "_last_details",
+        "_limits",
+        "_pending",
+        "_resident",
+        "_said",
+        "number",
+    )
 
     def __init__(self, effects: Effects, resident: Resident, pending: RunStep) -> None:
         self._effects = effects

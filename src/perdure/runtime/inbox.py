@@ -113,7 +113,10 @@ class Inbox:
             if message.kind in (MessageKind.RESUME, MessageKind.CANCEL):
                 self._open_again(row, message)
             elif message.kind == MessageKind.UPDATE:
-                self._refuse(message, UpdateRefused(f"Run {row.id!r} is parked.", run_id=row.id, hint="Resume it first."))
+                self._refuse(
+                    message,
+                    UpdateRefused(f"Run {row.id!r} is parked.", run_id=row.id, hint="Resume it first."),
+                )
             else:
                 self._waiting[message.pos] = message
             return
@@ -145,7 +148,9 @@ class Inbox:
             self._driver.committer.batch.taken.append(message.pos)
             self._driver.committer.schedule()
 
-    def _record(self, resident: Resident, message: Message, kind: int, key: str, payload: bytes | None) -> None:
+    def _record(
+        self, resident: Resident, message: Message, kind: int, key: str, payload: bytes | None
+    ) -> None:
         self._take(message)
         self._driver.record(resident, kind, key, 0, payload)
 

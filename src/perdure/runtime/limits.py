@@ -27,7 +27,8 @@ class Limits:
         """The error of the limit that has passed."""
         if definition.deadline_ms is not None:
             error = StepTimedOut(
-                f"{self._what} ran past the deadline of {definition.deadline_ms / 1000:g} s over all attempts."
+                f"{self._what} ran past the deadline of {definition.deadline_ms / 1000:g} s "
+                "over all attempts."
             )
             if asked_at_ms + definition.deadline_ms <= clock.now_ms():
                 self.passed = error  # while no worker ran

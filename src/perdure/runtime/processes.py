@@ -121,7 +121,7 @@ class _StepProcess:
                 f"from perdure.runtime.step_process import serve; serve({its.fileno()})"
             )
             try:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: S603 (this very Python)
                     [sys.executable, "-c", begin],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[its.fileno()],
@@ -146,7 +146,9 @@ class _StepProcess:
         look = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return not self.ended.done() and os.waitid(os.P_PID, self.pid, look) is None
 
-    async def ask(self, asked: bytes, info: StepInfo, begun: Callable[[], None] | None) -> tuple[bytes, bytes]:
+    async def ask(
+        self, asked: bytes, info: StepInfo, begun: Callable[[], None] | None
+    ) -> tuple[bytes, bytes]:
         """Have an attempt made. Returns the kind of the answer and the answer; EOFError: it died."""
         try:
             if self._streams is None:

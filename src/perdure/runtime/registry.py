@@ -18,7 +18,11 @@ _defined: dict[str, list[weakref.ref[WorkflowDefinition]]] = {}
 
 def register(definition: WorkflowDefinition) -> None:
     """Make a workflow known by its name. Executing the same source again replaces it."""
-    known = [ref for ref in _defined.get(definition.name, []) if (seen := ref()) and seen.source != definition.source]
+    known = [
+        ref
+        for ref in _defined.get(definition.name, [])
+        if (seen := ref()) and seen.source != definition.source
+    ]
     _defined[definition.name] = [*known, weakref.ref(definition)]
 
 

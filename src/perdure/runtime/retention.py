@@ -40,7 +40,7 @@ class Retention:
             self._armed.cancel()
 
     def _arm(self, wait_ms: int) -> None:
-        self._armed = self._clock.arm(self._clock.now_ms() + wait_ms, self._look)
+        self._armed = self._clock.arm(self._clock.now_ms() + wait_ms, self._look, background=True)
 
     def _look(self) -> None:
         if self._removed < _AT_ONCE:  # the look before this one found few: that was all

@@ -41,7 +41,7 @@ class WorkerRow(NamedTuple):
 
 
 class RunEnd(NamedTuple):
-    """A run that closes, parks, or (status RUNNING) opens again; one that opens again begins its attempts afresh."""
+    """A run that closes, parks, or (status RUNNING) opens again, and then begins its attempts afresh."""
 
     status: int
     output: bytes | None
@@ -62,7 +62,7 @@ class StateRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """A step's attempt that failed, or the last heartbeat of one under way; replaces an earlier row of its number."""
+    """A step's attempt that failed, or the last heartbeat of one under way; replaces the row of its number."""
 
     run: int
     key: str
@@ -205,9 +205,7 @@ class Store(Protocol):
         """Runs that must be in memory now (running, wake 0) with their journals; by number, above `after`."""
         ...
 
-    def sleeping_runs(
-        self, *, after: tuple[int, int], until_ms: int, limit: int
-    ) -> list[tuple[int, int]]:
+    def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
         """(wake_at_ms, number) of running runs with a wake above 0, in that order, above `after`."""
         ...
 

@@ -1,4 +1,4 @@
-"""What tests of durable workflows need: time, chance and faults in the test's hands. Nothing else imports it."""
+"""What tests of durable workflows need: time, chance and faults in the test's hands."""
 
 from __future__ import annotations
 

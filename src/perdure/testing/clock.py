@@ -54,7 +54,9 @@ class ManualClock:
 
     def next_ms(self) -> int | None:
         """The next moment for which something waits; None when nothing waits for time."""
-        moments = [armed.at_ms for armed in self._armed if armed.callback is not None and not armed.background]
+        moments = [
+            armed.at_ms for armed in self._armed if armed.callback is not None and not armed.background
+        ]
         elsewhere = self.next_elsewhere()
         if elsewhere is not None and elsewhere > self._now_ms:
             moments.append(elsewhere)

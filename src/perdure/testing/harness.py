@@ -69,7 +69,9 @@ class HarnessEngine(Engine):
         """The next moment at which a run must be woken, in memory or asleep on disk."""
         if self._driver is None or self._driver.stopped:
             return None
-        asleep = self.faulty.sleeping_runs(after=(self._driver.clock.now_ms(), 1 << 62), until_ms=1 << 62, limit=1)
+        asleep = self.faulty.sleeping_runs(
+            after=(self._driver.clock.now_ms(), 1 << 62), until_ms=1 << 62, limit=1
+        )
         moments = [at_ms for at_ms, _ in asleep]
         in_memory = self._driver.timers.next_ms()
         if in_memory is not None:
@@ -100,7 +102,7 @@ class Harness:
         self._pilot: asyncio.Task[None] | None = None
         self.engine = self._make_engine()
         self.clock.settle = self.settle
-        self.clock.next_elsewhere = lambda: self.engine.next_ms()
+        self.clock.next_elsewhere = lambda: self.engine.next_ms()  # noqa: PLW0108 (the engine changes)
 
     def _make_engine(self) -> HarnessEngine:
         return HarnessEngine(

@@ -53,7 +53,7 @@ def drop(connection: apsw.Connection, held: bytes | int | None) -> None:
 
 def write_rows(connection: apsw.Connection, sql: str, rows: Sequence[Row], payloads: Sequence[int]) -> None:
     """Run `sql` for each row, whose columns `payloads` are payloads."""
-    if not _any_large(rows, payloads):
+    if not any_large(rows, payloads):
         connection.executemany(sql, rows)
         return
     for row in rows:
@@ -80,7 +80,7 @@ def whole(connection: apsw.Connection, row: Row, payloads: Sequence[int], *, url
     return columns
 
 
-def _any_large(rows: Sequence[Row], payloads: Sequence[int]) -> bool:
+def any_large(rows: Sequence[Row], payloads: Sequence[int]) -> bool:
     for place in payloads:
         for row in rows:
             payload = row[place]
