@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from .blocks.options import Seconds, to_ms
 from .blocks.signal import Signal
@@ -231,7 +232,7 @@ class Client:
             ended = await self.door.ended(outcome.run.number)
             if ended.status == Status.PARKED:
                 raise _conflict(outcome._replace(run=ended, reason="parked"), definition.name)
-            new = replace(new, reuse="always")  # what has just been cancelled shall not be returned
+            new = new._replace(reuse="always")  # what has just been cancelled shall not be returned
             outcome = await self.door.start(new, definition)
         return Run(self, outcome.run.id, outcome.run.number, definition.decode_result)
 

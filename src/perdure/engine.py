@@ -48,21 +48,10 @@ class EngineDoor:
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         driver = self._driver
         driver.registry.add(definition)
-        started: asyncio.Future[StartOutcome] = asyncio.get_running_loop().create_future()
-
-        def on_start(outcome: StartOutcome | Exception) -> None:
-            if isinstance(outcome, Exception):
-                if not started.done():
-                    started.set_exception(outcome)
-                return
-            if outcome.verdict == "started":
-                driver.begin(outcome.run, definition)
-            if not started.done():
-                started.set_result(outcome)
-
         self._check_alive()
-        driver.committer.add_start(new, on_start, caller=True)
-        return await started
+        starting = _Starting(driver, definition)
+        driver.committer.add_start(new, starting, caller=True)
+        return await starting.outcome
 
     async def send(self, message: Message) -> int:
         driver = self._driver
@@ -104,6 +93,27 @@ class EngineDoor:
 
     async def close(self) -> None:
         """Nothing of its own to let go."""
+
+
+class _Starting:
+    """A start on its way to disk, and who waits for it."""
+
+    __slots__ = ("_definition", "_driver", "outcome")
+
+    def __init__(self, driver: Driver, definition: WorkflowDefinition) -> None:
+        self._driver = driver
+        self._definition = definition
+        self.outcome: asyncio.Future[StartOutcome] = asyncio.get_running_loop().create_future()
+
+    def __call__(self, outcome: StartOutcome | Exception) -> None:
+        if isinstance(outcome, Exception):
+            if not self.outcome.done():
+                self.outcome.set_exception(outcome)
+            return
+        if outcome.verdict == "started":
+            self._driver.begin(outcome.run, self._definition)
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 class Engine(Client):

@@ -92,7 +92,9 @@ async def test_a_child_that_ended_before_its_parents_worker_died_is_heard_of(har
     await harness.settle()
     child = await the_child(harness)
     # The child's end is on disk with the message to its parent; what comes of it is not.
-    harness.store.before_commit = lambda batch: harness.store.kill() if batch.taken and batch.records else None
+    harness.store.before_commit = lambda batch: (
+        harness.store.kill() if batch.taken and batch.records else None
+    )
     await child.send(release, "once")
     await harness.until(lambda: harness.engine.driver.committer.error)
     await harness.crash()
@@ -114,7 +116,9 @@ async def test_cancelling_a_parent_cancels_its_children_first(harness: Harness) 
     assert ended == ["child", "parent"]
 
 
-async def test_cancelling_an_evicted_parent_cancels_its_children_first(tmp_path: object, harness: Harness) -> None:
+async def test_cancelling_an_evicted_parent_cancels_its_children_first(
+    tmp_path: object, harness: Harness
+) -> None:
     await harness.engine.start(awaits_a_child(), id="parent")
     await harness.settle()
     await harness.stop()

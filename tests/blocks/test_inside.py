@@ -54,7 +54,7 @@ async def test_chance_is_the_same_in_a_replay_and_another_in_each_run_and_task(h
     await harness.crash()
     await harness.advance(60)
 
-    first = {run: drawn for run, drawn in seen[:2]}
+    first = dict(seen[:2])
     assert all(first[run] == drawn for run, drawn in seen[2:])
     assert len(seen) >= 4
     assert len({*first["one"], *first["two"]}) == 8

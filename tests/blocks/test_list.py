@@ -60,7 +60,10 @@ async def test_runs_are_found_by_workflow_status_tags_prefix_and_time(listed: Ha
     assert ids(await engine.list(status=(RunStatus.RUNNING, RunStatus.PARKED))) == []
     assert ids(await engine.list(tags={"parity": "odd", "shop": "pears"})) == ["other"]
     assert ids(await engine.list(tags={"parity": "odd"}, id_prefix="order-")) == ["order-3", "order-1"]
-    assert ids(await engine.list(created_after=created[1], created_before=created[3])) == ["order-2", "order-1"]
+    assert ids(await engine.list(created_after=created[1], created_before=created[3])) == [
+        "order-2",
+        "order-1",
+    ]
 
 
 async def test_a_view_says_what_a_run_is_and_why_it_failed(listed: Harness) -> None:

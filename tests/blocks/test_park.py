@@ -63,7 +63,7 @@ async def test_a_run_whose_step_failed_for_good_parks_and_says_why(harness: Harn
     run = await harness.engine.start(needs_mending(), id="one")
     await harness.advance(1)
 
-    with pytest.raises(RunParked, match="'one' is parked.*out of order") as caught:
+    with pytest.raises(RunParked, match=r"'one' is parked.*out of order") as caught:
         await run.result()
     assert isinstance(caught.value.__cause__, StepFailed)
     assert (await run.info()).ended_at is None
@@ -286,7 +286,9 @@ async def test_a_call_that_was_not_awaited_resumes_when_the_code_is_put_right(ha
     assert isinstance(caught.value.__cause__, NotAwaited)
 
 
-async def test_a_run_whose_worker_dies_five_times_in_it_is_parked_and_can_be_resumed(harness: Harness) -> None:
+async def test_a_run_whose_worker_dies_five_times_in_it_is_parked_and_can_be_resumed(
+    harness: Harness,
+) -> None:
     deadly = True
 
     @step
@@ -307,7 +309,7 @@ async def test_a_run_whose_worker_dies_five_times_in_it_is_parked_and_can_be_res
         await harness.until(lambda: harness.engine.driver.committer.error)
         await harness.crash()
     run = await harness.engine.get("one", is_deadly)
-    with pytest.raises(RunParked, match="died 5 times in a row.*kills_its_worker"):
+    with pytest.raises(RunParked, match=r"died 5 times in a row.*kills_its_worker"):
         await run.result()
     deadly = False
     await run.resume()

@@ -60,9 +60,7 @@ async def test_starting_the_same_id_again_gives_the_same_run(harness: Harness) -
 
 
 async def test_a_thousand_starts_of_one_id_at_once_are_one_run(harness: Harness) -> None:
-    runs = await asyncio.gather(
-        *(harness.engine.start(waits_to_finish("a"), id="one") for _ in range(1_000))
-    )
+    runs = await asyncio.gather(*(harness.engine.start(waits_to_finish("a"), id="one") for _ in range(1_000)))
     await runs[0].send(finish, "well")
 
     assert {await run.result() for run in runs} == {"a finished"}
@@ -75,8 +73,12 @@ async def test_without_an_id_each_start_is_a_run_of_its_own(harness: Harness) ->
     assert runs[0].id != runs[1].id
 
 
-@pytest.mark.parametrize("call", [lambda: waits_to_finish("b"), is_another], ids=["other input", "other workflow"])
-async def test_an_id_with_other_input_or_another_workflow_is_a_conflict(harness: Harness, call: object) -> None:
+@pytest.mark.parametrize(
+    "call", [lambda: waits_to_finish("b"), is_another], ids=["other input", "other workflow"]
+)
+async def test_an_id_with_other_input_or_another_workflow_is_a_conflict(
+    harness: Harness, call: object
+) -> None:
     await harness.engine.start(waits_to_finish("a"), id="one")
 
     with pytest.raises(ConflictError, match="'one'"):
@@ -114,7 +116,9 @@ async def test_a_finished_run_is_returned_as_it_is(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(("how", "starts"), [("well", 1), ("badly", 2)])
-async def test_reuse_if_failed_starts_anew_unless_it_completed(harness: Harness, how: str, starts: int) -> None:
+async def test_reuse_if_failed_starts_anew_unless_it_completed(
+    harness: Harness, how: str, starts: int
+) -> None:
     run = await harness.engine.start(waits_to_finish("a"), id="one")
     await run.send(finish, how)
     await harness.settle()
@@ -168,7 +172,7 @@ async def test_a_step_call_is_not_a_run(harness: Harness) -> None:
 async def test_an_engine_that_is_not_open_says_so() -> None:
     engine = Engine("sqlite:///never-opened.db")
 
-    with pytest.raises(PerdureError, match="not open.*async with"):
+    with pytest.raises(PerdureError, match=r"not open.*async with"):
         await engine.start(is_another())
     with pytest.raises(PerdureError, match="not open"):
         await engine.serve()

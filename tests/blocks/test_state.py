@@ -74,7 +74,9 @@ async def test_a_watcher_sees_the_latest_value_and_stops_at_the_end(harness: Har
 
     async for value in run.watch(status):
         seen.append(value)
-        await run.send(go_on, {"waiting": "packing", "packing": "end"}.get(value, "end")) if value != "ended" else None
+        await run.send(
+            go_on, {"waiting": "packing", "packing": "end"}.get(value, "end")
+        ) if value != "ended" else None
 
     assert seen[0] == "waiting"
     assert seen[-1] == "ended"

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from perdure import BoundaryError, NotSerialisable, OutsideRun, RunFailed, RunStatus, StepInfo, step, step_info, workflow
+from perdure import (
+    BoundaryError,
+    NotSerialisable,
+    OutsideRun,
+    RunFailed,
+    RunStatus,
+    StepInfo,
+    step,
+    step_info,
+    workflow,
+)
 from perdure.core.records import Kind
 from perdure.testing import Harness
 

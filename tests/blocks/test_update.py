@@ -114,7 +114,7 @@ async def test_a_run_that_ends_before_it_has_answered_says_so(harness: Harness) 
     @workflow
     async def ends_meanwhile() -> None:
         async def never(to: str) -> str:
-            return await asyncio.Event().wait() and to or to
+            return (await asyncio.Event().wait() and to) or to
 
         move.handle(never)
         await leave.receive()
@@ -140,7 +140,9 @@ async def test_an_update_from_a_client_of_the_file_is_answered(harness: Harness)
     assert answer == "at the sea"
 
 
-async def test_an_answer_that_a_crash_lost_is_given_after_the_restart(harness: Harness, tmp_path: Path) -> None:
+async def test_an_answer_that_a_crash_lost_is_given_after_the_restart(
+    harness: Harness, tmp_path: Path
+) -> None:
     started = asyncio.Event()
     hold = asyncio.Event()
 

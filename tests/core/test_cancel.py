@@ -162,6 +162,51 @@ def test_cleanup_of_several_steps_completes(body: Body) -> None:
     assert len(cleaned) == {with_cleanup: 5, with_managers: 2, with_a_handler: 2}.get(body, 1)
 
 
+async def cleans_up() -> None:
+    try:
+        await asyncio.sleep(100)
+    finally:
+        await clean()
+
+
+async def a_group_of_cleaners() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(cleans_up())
+        group.create_task(cleans_up())
+
+
+async def a_condition_whose_lock_is_taken() -> None:
+    condition = asyncio.Condition()
+
+    async def holder() -> None:
+        async with condition:
+            condition.notify_all()
+            await clean("held")
+
+    async with condition:
+        task = asyncio.create_task(holder())
+        await condition.wait()
+    await task
+
+
+async def a_loop_that_swallows() -> None:
+    for _ in range(1000):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+    await clean()
+
+
+@pytest.mark.parametrize("body", [a_group_of_cleaners, a_condition_whose_lock_is_taken, a_loop_that_swallows])
+def test_a_cancel_that_is_swallowed_by_what_waits_for_others_lets_them_get_on(body: Body) -> None:
+    trial = Trial().begin(body)
+
+    trial.cancel()
+    trial.finish()
+
+    assert trial.status is Status.CANCELLED
+    crash_everywhere(body, trial)
+
+
 # -- swallowed -----------------------------------------------------------------------------------
 
 

@@ -30,24 +30,28 @@ async def shop_order(name: str) -> str:
     return f"{await greet(name)}, approved by {who}"
 
 
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+
+
 async def use_from_outside(url: str) -> None:
     """What another process does with a store while its worker runs."""
     async with Client(url) as client:
         run = await client.start(shop_order("ann"), id="order-1", tags={"kind": "order"})
         async for value in run.watch(stage):
-            print(value)
+            say(value)
             break
-        print(await run.update(rename, "bob"))
+        say(await run.update(rename, "bob"))
         await run.send(approval, "the boss", id="1")
         await run.send(approval, "the boss", id="1")
-        print(await run.result())
+        say(await run.result())
         doomed = await client.start(shop_order("carl"), id="order-2", tags={"kind": "order"})
         await doomed.cancel("not wanted")
         try:
             await doomed.result()
         except RunCancelled as error:
-            print(error.what)
-        print([f"{view.id} {view.status.value}" for view in (await client.list(tags={"kind": "order"})).runs])
+            say(error.what)
+        say([f"{view.id} {view.status.value}" for view in (await client.list(tags={"kind": "order"})).runs])
 
 
 if __name__ == "__main__":

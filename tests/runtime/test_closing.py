@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,8 @@ async def test_a_step_that_ends_well_in_spite_of_being_stopped_is_recorded_and_n
     @step
     async def ends_well_anyway() -> str:
         begun.append("stubborn")
-        try:
+        with suppress(asyncio.CancelledError):
             await hold.wait()
-        except asyncio.CancelledError:
-            pass
         return "well"
 
     @workflow
@@ -105,13 +104,18 @@ async def test_a_handle_of_a_closed_engine_says_so(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("in the body"), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_an_error_in_the_body_closes_the_engine_and_passes(tmp_path: Path, error: BaseException) -> None:
+async def test_an_error_in_the_body_closes_the_engine_and_passes(
+    tmp_path: Path, error: BaseException
+) -> None:
     url = f"sqlite:///{tmp_path}/body.db"
 
-    with pytest.raises(type(error)) as caught:
+    async def opens_and_fails() -> None:
         async with Engine(url) as engine:
             await engine.start(works_long(), id="one")
             raise error
+
+    with pytest.raises(type(error)) as caught:
+        await opens_and_fails()
 
     assert caught.value is error
     hold.set()

@@ -54,7 +54,9 @@ async def test_what_a_caller_asks_of_a_full_store_is_refused_and_leaves_no_trace
     assert [view.id for view in (await harness.engine.list()).runs] == ["one"]
 
 
-async def test_runs_go_on_when_there_is_space_again_and_nothing_is_lost_or_done_twice(harness: Harness) -> None:
+async def test_runs_go_on_when_there_is_space_again_and_nothing_is_lost_or_done_twice(
+    harness: Harness,
+) -> None:
     run = await harness.engine.start(counts_up(20))
     harness.store.fill_up(times=1)
 
@@ -80,7 +82,9 @@ async def test_while_a_commit_is_held_up_the_loop_goes_on(harness: Harness) -> N
     assert longest < 0.25
 
 
-async def test_a_store_that_fails_stops_the_engine_and_everybody_who_waits_hears_why(harness: Harness) -> None:
+async def test_a_store_that_fails_stops_the_engine_and_everybody_who_waits_hears_why(
+    harness: Harness,
+) -> None:
     run = await harness.engine.start(adds_two(), id="one")
     waits = [asyncio.create_task(run.result()), asyncio.create_task(harness.engine.serve())]
     await harness.settle()
@@ -113,7 +117,9 @@ async def test_a_commit_that_was_written_and_reported_as_failed_is_not_repeated(
 
 async def test_no_step_begins_after_the_engine_has_stopped(harness: Harness) -> None:
     await harness.engine.start(counts_up(1_000), id="one")
-    harness.store.before_commit = lambda batch: harness.store.fail_before_commit() if len(effects) == 5 else None
+    harness.store.before_commit = lambda batch: (
+        harness.store.fail_before_commit() if len(effects) == 5 else None
+    )
     await harness.until(lambda: harness.engine.driver.committer.error)
     done = len(effects)
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from perdure import Engine, NotSerialisable, StepError, StepFailed, StepProcessDied, StepTimedOut, step, workflow
+from perdure import (
+    Engine,
+    NotSerialisable,
+    StepError,
+    StepFailed,
+    StepProcessDied,
+    StepTimedOut,
+    step,
+    workflow,
+)
 from perdure.runtime.processes import Processes
 from perdure.testing import Harness
 
@@ -23,7 +32,9 @@ from .processes import Gate, Listener, has_ended
 async def watchdog() -> AsyncIterator[None]:
     """Fails a test that hangs."""
     loop = asyncio.get_running_loop()
-    timer = loop.call_later(30, lambda: [task.cancel("nothing came for 30 s") for task in asyncio.all_tasks(loop)])
+    timer = loop.call_later(
+        30, lambda: [task.cancel("nothing came for 30 s") for task in asyncio.all_tasks(loop)]
+    )
     yield
     timer.cancel()
 
@@ -110,7 +121,9 @@ async def test_an_error_comes_back_as_itself(engine: Engine) -> None:
         ("memory", "ran out of memory"),
     ],
 )
-async def test_a_process_that_dies_fails_its_attempt_and_says_how(engine: Engine, how: str, said: str) -> None:
+async def test_a_process_that_dies_fails_its_attempt_and_says_how(
+    engine: Engine, how: str, said: str
+) -> None:
     @workflow
     async def outlives_it(how: str) -> str:
         try:

@@ -17,12 +17,9 @@ def to_ms(value: Seconds | None, what: str) -> int | None:
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not math.isfinite(seconds)
-        or seconds <= 0
-    ):  # pyright: ignore[reportUnnecessaryIsInstance]
+    # Not all who call have a type checker.
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_number or not math.isfinite(seconds) or seconds <= 0:
         raise DefinitionError(
             f"{what} is {value!r}, and must be a time above zero.", hint="Give seconds, or a timedelta."
         )

@@ -10,16 +10,16 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
 Decode = Callable[[bytes], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(msgspec.Struct, frozen=True, gc=False):
     """What a run knows of itself from its first moment on."""
 
     number: int
@@ -29,7 +29,6 @@ class RunFacts:
     seed: bytes
     created_at_ms: int
     deadline_ms: int | None
-    parent_id: str | None = None
 
 
 class Failures(Protocol):

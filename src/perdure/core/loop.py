@@ -46,6 +46,8 @@ _RESOLUTION_MS = 1e-3
 _NEVER_S = 253_402_300_800.0
 # How often code that is dropped is told to stop before its awaits suspend it, so that it can be closed again.
 _REFUSALS_MAX = 1000
+# How often in one event a task that swallows the run's cancel meets it again.
+_AGAIN_MAX = 20
 # Below the salt of the run: the order of a set of tasks is that of their numbers.
 _SALT_SHIFT = 20
 _SALT_MASK = (1 << 40) - 1
@@ -131,7 +133,7 @@ class _Nowhere(Ready):
 class RunTask(asyncio.Task[Any]):
     """A task of a run: it knows its place in the tree of tasks."""
 
-    __slots__ = ("calls", "doomed", "path", "salted", "sheltered", "spawned")
+    __slots__ = ("again", "again_in", "calls", "doomed", "path", "salted", "sheltered", "spawned")
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], *, loop: RunLoop, path: str, context: Context | None = None
@@ -145,6 +147,7 @@ class RunTask(asyncio.Task[Any]):
         self.salted = loop.salt + loop.tasks_made
         self.doomed = False
         self.sheltered = False
+        self.again_in = 0
         super().__init__(coro, loop=loop, name=path, context=context)  # type: ignore[arg-type]
         loop.keep(self)
 
@@ -209,7 +212,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     """The event loop of one run."""
 
     __slots__ = (
-        "_made_ahead", "_outer_error", "_purge_at", "_ready", "_refusals", "_sequence", "_time", "_timers",
+        "_made_ahead", "_outer_error", "_pumps", "_purge_at", "_ready", "_refusals", "_sequence", "_time", "_timers",
         "cancelling", "cancels", "complaints", "dead", "salt", "spawned", "tasks", "tasks_made",
     )  # fmt: skip
 
@@ -230,6 +233,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._made_ahead: dict[Any, RunTask] | None = None
         self._outer_error: BaseException | None = None
         self._refusals = 0
+        self._pumps = 0
 
     # -- driving ---------------------------------------------------------------------------------
 
@@ -241,6 +245,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         sys.set_asyncgen_hooks(None, self._close_generator)
         if self.cancelling:
             self._outer_error = sys.exc_info()[1]
+            self._pumps += 1
         ready.pumping = self
         while ready:
             handle = ready.popleft()
@@ -337,9 +342,9 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     # -- what asyncio asks of a loop -------------------------------------------------------------
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Handle:  # type: ignore[override]
+    ) -> Handle:
         handle = Handle(callback, args, context if context is not None else copy_context())
         self._ready.append(handle)
         return handle
@@ -454,8 +459,16 @@ class RunLoop(asyncio.AbstractEventLoop):
     def cancel_again(self) -> None:
         """The task that runs now is about to wait: if it has swallowed the run's cancel, cancel it again."""
         task = asyncio.current_task(self)
-        swallowed = isinstance(task, RunTask) and task.doomed and not task.sheltered
-        if swallowed and not _is_unwinding(self._outer_error):
+        if not isinstance(task, RunTask) or not task.doomed or task.sheltered:
+            return
+        if _is_unwinding(self._outer_error):
+            return
+        if task.again_in != self._pumps:
+            task.again, task.again_in = 0, self._pumps
+        task.again += 1
+        # TaskGroup and Condition swallow it while they wait for others to clean up, and
+        # wait again: without an end to this they would never let those others get on.
+        if task.again <= _AGAIN_MAX:
             task.cancel()
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:

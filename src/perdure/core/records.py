@@ -8,9 +8,10 @@ that did not fire.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
+
+import msgspec
 
 
 class Kind(IntEnum):
@@ -92,8 +93,7 @@ class MessageKind(IntEnum):
     """`name` is the parent's key for the call, `payload` a `ChildEnd`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(msgspec.Struct, frozen=True, gc=False):
     """A run to be started."""
 
     id: str

@@ -62,7 +62,7 @@ class StateRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """A step's attempt that failed, or the last heartbeat of one under way; replaces the row of its number."""
+    """A step's attempt that failed, or the last heartbeat of one under way; replaces that number's row."""
 
     run: int
     key: str
