@@ -27,7 +27,7 @@ from perdure.core.host import RunFacts
 from perdure.core.loop import Ready
 from perdure.core.records import Kind, Record
 
-from .measure import Figure, Work, beside, timed
+from .measure import Figure, Work, beside
 from .work import all_at_once, one_by_one
 
 _CREATED_AT_MS = 1_800_000_000_000
@@ -44,12 +44,16 @@ def _measure_shape(
     work: Work, shape: str, definition: Workflow[Any, Any], *, target: float | None, stretch: float | None
 ) -> Iterator[Figure]:
     events = work.size(20_000, quick=500)
-    short, long = (write_journal(definition, steps) for steps in (events, 2 * events))
+    short, long = (asyncio.run(_write_journal(definition, steps)) for steps in (events, 2 * events))
+
+    def replay(records: list[Record]) -> float:
+        return asyncio.run(_replay_seconds(definition, records))
+
     pairs: list[tuple[float, float]] = []
     growths: list[float] = []
     for _ in work.repeats():
-        pairs.append(beside(lambda: _plain(events), lambda: _replay(definition, short)))
-        growths.append(_replay(definition, long) / _replay(definition, short))
+        pairs.append(beside(lambda: asyncio.run(_plain_seconds(events)), lambda: replay(short)))
+        growths.append(replay(long) / replay(short))
     yield Figure(
         f"replay, {shape}", "events/s", [events / spent for spent, _ in pairs],
         "futures of plain asyncio", [events / spent for _, spent in pairs],
@@ -61,12 +65,12 @@ def _measure_shape(
     )  # fmt: skip
 
 
-def write_journal(definition: Workflow[Any, Any], steps: int) -> list[Record]:
+async def _write_journal(definition: Workflow[Any, Any], steps: int) -> list[Record]:
     """The journal of a run of so many steps, made by answering what it asks for, in order."""
-    ready, records = Ready(), list[Record]()
-    execution = _make_execution(ready)
+    turn, records = Ready(), list[Record]()
+    execution = _make_execution(turn)
     data = definition(steps).input()
-    with ready:
+    with turn:
         execution.begin(definition.body(data), definition.encode_result)
         while execution.outcome is None:
             asked = [command for command in execution.commands if isinstance(command, RunStep)]
@@ -81,32 +85,26 @@ def write_journal(definition: Workflow[Any, Any], steps: int) -> list[Record]:
     return records
 
 
-def _make_execution(ready: Ready) -> Execution:
+def _make_execution(turn: Ready) -> Execution:
     facts = RunFacts(1, "run-1", 1, "bench", _SEED, _CREATED_AT_MS, None)
-    return Execution(facts, ready=ready, failures=failures)
+    return Execution(facts, ready=turn, failures=failures)
 
 
-def _replay(definition: Workflow[Any, Any], records: list[Record]) -> float:
+async def _replay_seconds(definition: Workflow[Any, Any], records: list[Record]) -> float:
     """As `runtime.recovery` does it, from the records on."""
-    ready = Ready()
-    execution = _make_execution(ready)
+    turn = Ready()
+    execution = _make_execution(turn)
     data = definition(len(records)).input()
     gc.collect()
-
-    def bring_back() -> None:
-        with ready:
-            execution.foresee_patches(records)
-            execution.begin(definition.body(data), definition.encode_result)
-            execution.replay(records)
-
-    spent = timed(bring_back)
+    began = time.perf_counter()
+    with turn:
+        execution.foresee_patches(records)
+        execution.begin(definition.body(data), definition.encode_result)
+        execution.replay(records)
+    spent = time.perf_counter() - began
     if execution.outcome is None:
         raise RuntimeError("the replay did not come to the end of the run")
     return spent
-
-
-def _plain(events: int) -> float:
-    return asyncio.run(_plain_seconds(events))
 
 
 async def _plain_seconds(events: int) -> float:

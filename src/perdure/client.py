@@ -232,7 +232,7 @@ class Client:
             ended = await self.door.ended(outcome.run.number)
             if ended.status == Status.PARKED:
                 raise _conflict(outcome._replace(run=ended, reason="parked"), definition.name)
-            new = new._replace(reuse="always")  # what has just been cancelled shall not be returned
+            new = replace(new, reuse="always")  # what has just been cancelled shall not be returned
             outcome = await self.door.start(new, definition)
         return Run(self, outcome.run.id, outcome.run.number, definition.decode_result)
 

@@ -15,6 +15,7 @@ from .client import Client
 from .core.records import Message, MessageKind, NewRun, RunRow
 from .doors import stopped_row
 from .errors import StoreError
+from .runtime import collector
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
 from .runtime.driver import RESIDENTS_KEPT, Driver
@@ -191,6 +192,7 @@ class Engine(Client):
         keeper.start(driver.committer)
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
+        collector.relax()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -203,6 +205,7 @@ class Engine(Client):
         keeper.stop()
         if self._retention is not None:
             self._retention.stop()
+            collector.restore()
         await driver.stop()
         driver.closing.stop(
             StoreError(

@@ -409,6 +409,30 @@ def test_ones_own_cancel_of_a_task_is_plain_asyncio() -> None:
     assert live(body).result == "got through"
 
 
+def test_ones_own_cancel_of_a_task_of_the_cleanup_is_plain_asyncio_too() -> None:
+    async def stubborn() -> Any:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        return await clean("got through")
+
+    async def body() -> None:
+        seen: list[Any] = []
+        try:
+            await asyncio.sleep(5)
+        finally:
+            task = asyncio.create_task(stubborn())
+            await asyncio.sleep(1)
+            task.cancel()
+            seen.append(await task)
+            raise ValueError(*seen)
+
+    trial = Trial().begin(body)
+    trial.cancel()
+    trial.finish()
+
+    assert str(trial.error) == "got through"
+
+
 def test_cleanup_that_raises_fails_the_run() -> None:
     async def body() -> None:
         try:

@@ -24,7 +24,7 @@ R = TypeVar("R")
 class StepCall(Call[R]):
     """A call of a step. Awaiting it in a run gives the recorded result; outside, it calls the function."""
 
-    __slots__ = ("data", "definition", "digest")
+    __slots__ = ("data", "definition", "is_stale")
 
     def __init__(self, definition: Step[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Written out, and not left to the base class: this is made for every step of every run.
@@ -32,15 +32,16 @@ class StepCall(Call[R]):
         self.args = args
         self.kwargs = kwargs
         self.data = b""
+        self.is_stale = False
         self._begun = False
         self._iterator = None
         self._host = current_host.get(None)
         if self._host is not None:
-            arguments = definition.arguments
             try:
-                self.data = arguments.encode(args, kwargs)
-                # The step gets what a replay would give it: a copy, typed by the hints.
-                self.args, self.kwargs = arguments.copy(args, kwargs, self.data)
+                self.data = definition.arguments.encode(args, kwargs)
+                self.is_stale = self._host.replaying  # most calls of a replay never run
+                if not self.is_stale:
+                    self.renew()
             except BaseException:
                 self._begun = True
                 raise
@@ -59,8 +60,12 @@ class StepCall(Call[R]):
         ).__await__()
 
     def renew(self) -> None:
-        """Take the arguments anew from what is stored: a failed attempt may have changed them."""
-        self.args, self.kwargs = self.definition.arguments.decode(self.data)
+        """Give the step what is encoded, and not the caller's objects: each attempt a copy of its own.
+
+        Raises NotDecodable for an argument that its hint does not fit.
+        """
+        self.args, self.kwargs = self.definition.arguments.copy(self.args, self.kwargs, self.data)
+        self.is_stale = False
 
     def describe(self) -> str:
         return self.definition.arguments.describe(self.args, self.kwargs)

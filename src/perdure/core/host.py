@@ -41,6 +41,9 @@ class Failures(Protocol):
 class Host(Protocol):
     """The run that the calling code stands in."""
 
+    replaying: bool
+    """Whether what the code asks for now was asked before, and its answer may be on record."""
+
     @property
     def facts(self) -> RunFacts:
         """Who this run is."""

@@ -21,10 +21,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.loop import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreFull
 from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, is_empty
-from .turn import Turn
 
 if TYPE_CHECKING:
     from .resident import Resident
@@ -81,7 +81,7 @@ class Committer:
         self,
         store: Store,
         lease: Lease,
-        turn: Turn,
+        turn: Ready,
         deliver: Deliver,
         on_fatal: Callable[[BaseException], None],
     ) -> None:

@@ -43,6 +43,8 @@ class StepCallLike(Protocol):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     data: bytes
+    is_stale: bool
+    """Whether the arguments must be renewed before the step may have them."""
     """The encoded arguments."""
 
     def renew(self) -> None:

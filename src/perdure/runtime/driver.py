@@ -32,6 +32,7 @@ from ..core.commands import (
 )
 from ..core.execution import Execution
 from ..core.host import RunFacts
+from ..core.loop import Ready
 from ..core.records import Kind, Record, RunRow, Status
 from ..errors import PerdureError
 from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
@@ -44,7 +45,6 @@ from .effects import Effects
 from .registry import Registry
 from .resident import Resident
 from .timers import Timers
-from .turn import Turn
 
 _log = logging.getLogger("perdure")
 
@@ -72,13 +72,15 @@ class Driver:
         self.registry = registry
         self.clock = clock
         self.source = source
-        self.turn = Turn(asyncio.get_running_loop())
+        self.turn = Ready()
+        """Entered around everything that pumps runs."""
         self.committer = Committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = Effects(self, clock, source)
         self.timers = Timers(clock, store, self._time_has_come)
         self.children = Children(self)
         self.closing = Closing(self, self.children)
         self.residents: dict[int, Resident] = {}
+        self.timers.residents = self.residents
         self.load: Callable[[int], Resident | None] = lambda number: None
         """Bring a run into memory; set by `Recovery`."""
         self._idle: OrderedDict[int, Resident] = OrderedDict()
@@ -114,7 +116,7 @@ class Driver:
         facts = RunFacts(
             row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
         )
-        return Resident(row, Execution(facts, ready=self.turn.ready, failures=failures))
+        return Resident(row, Execution(facts, ready=self.turn, failures=failures))
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -300,7 +302,6 @@ class Driver:
             resident.execution.drop()
         self.residents.clear()
         self._idle.clear()
-        self.turn.stop()
 
     def _cancel_steps(self) -> list[asyncio.Task[None]]:
         tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]

@@ -133,6 +133,8 @@ class RunningStep:
         current_attempt.set(self)
         while True:
             try:
+                if call.is_stale:
+                    call.renew()
                 if definition.guarded:
                     value = await self._within_limits(call)
                 elif definition.place == "loop":
@@ -153,7 +155,7 @@ class RunningStep:
                 if wait_ms is None:
                     return
                 await self._wait(wait_ms)
-                call.renew()
+                call.is_stale = True  # the attempt may have changed them
             else:
                 self._effects.recorder.step_done(self._resident, pending, payload, value)
                 return

@@ -8,8 +8,8 @@ nothing until their time comes near.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappop, heappush
+from collections.abc import Callable, Container
+from heapq import heapify, heappop, heappush
 
 from ..stores.base import Store
 from .clock import Armed, Clock
@@ -17,6 +17,7 @@ from .clock import Armed, Clock
 # How far ahead sleeping runs are read from the store, and how many at a time.
 _HORIZON_MS = 60_000
 _PAGE = 5_000
+_LEFT_MAX = 1_000
 
 
 class Timers:
@@ -31,6 +32,10 @@ class Timers:
         self._store = store
         self._wake = wake
         self._heap: list[tuple[int, int]] = []
+        self._left = 0
+        """How many entries, at most, are of runs that have left memory."""
+        self.residents: Container[int] = ()
+        """The numbers of the runs in memory; set by the driver."""
         self._armed: Armed | None = None
         self._armed_at_ms: int | None = None
         self._cursor = (0, 0)
@@ -48,9 +53,17 @@ class Timers:
             self._arm(at_ms)
 
     def set_evicted(self, number: int, at_ms: int) -> None:
-        """The same for a run that is on disk: only kept here if its time is already read."""
+        """The same for a run that leaves memory: only kept here if its time is already read."""
         if (at_ms, number) <= self._cursor or at_ms <= self._read_until_ms:
             self.set(number, at_ms)
+            return
+        self._left += 1
+        if self._left > _LEFT_MAX and self._left * 2 > len(self._heap):
+            # What was set for it while it was in memory would stay for as long as it sleeps.
+            residents, until_ms = self.residents, self._read_until_ms
+            self._heap[:] = [entry for entry in self._heap if entry[0] <= until_ms or entry[1] in residents]
+            heapify(self._heap)
+            self._left = 0
 
     def next_ms(self) -> int | None:
         """When the next run in memory may have to be woken; None when none waits for time."""
