@@ -44,7 +44,7 @@ MAY_IMPORT = {
 
 CORE_STDLIB = {
     "__future__", "abc", "asyncio", "binascii", "bisect", "collections", "contextlib", "contextvars", "copy",
-    "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib", "heapq", "inspect", "itertools",
+    "dataclasses", "datetime", "decimal", "enum", "functools", "gc", "hashlib", "heapq", "inspect", "itertools",
     "math", "operator", "re", "reprlib", "string", "struct", "sys", "textwrap", "traceback", "types",
     "typing", "uuid", "weakref", "zlib", "zoneinfo",
 }  # fmt: skip

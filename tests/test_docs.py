@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\(<?(?P<target>[^)\s>]+)>?(?: \"[^\"]*\")?\)")
 
 
 def documents() -> list[Path]:
-    top = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    top = [CHECKOUT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     return [path for path in [*top, *sorted((CHECKOUT / "docs").rglob("*.md"))] if path.exists()]
 
 

@@ -164,6 +164,7 @@ class Engine(Client):
         try:
             await self._open(store)
         except BaseException:
+            await self._close()
             store.close()
             raise
         return self
@@ -172,6 +173,7 @@ class Engine(Client):
         clock = self._clock or SystemClock()
         keeper = LeaseKeeper(store, clock, f"{socket.gethostname()}:{os.getpid()}")
         lease = keeper.acquire()
+        collector.relax()
         self._store, self._keeper = store, keeper
         self._stopped = asyncio.get_running_loop().create_future()
         driver = self._driver = Driver(
@@ -183,41 +185,45 @@ class Engine(Client):
             on_fatal=self._fatal,
             residents_kept=self._residents_kept,
         )
+        keeper.start(driver.committer)
         inbox = self._inbox = Inbox(driver)
-        recovery = self._recovery = Recovery(driver)
+        recovery = Recovery(driver)
         self._door = EngineDoor(driver, inbox, store)
         self.recovered = await recovery.recover()
         driver.timers.start()
         inbox.start()
-        keeper.start(driver.committer)
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
-        collector.relax()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        driver, store, keeper, inbox = self._driver, self._store, self._keeper, self._inbox
-        door, self._door = self._door, None
-        if door is None or driver is None or store is None or keeper is None or inbox is None:
+        store, self._store = self._store, None
+        await self._close()
+        if store is not None:
+            store.close()
+
+    async def _close(self) -> None:
+        """Stop what has been started, also where opening failed half-way."""
+        keeper, self._keeper, self._door = self._keeper, None, None
+        if keeper is None:
             return
-        inbox.stop()
+        collector.restore()
         keeper.stop()
         if self._retention is not None:
             self._retention.stop()
-            collector.restore()
-        await driver.stop()
-        driver.closing.stop(
-            StoreError(
-                "The engine was closed before the run ended.",
-                hint="The run goes on when an engine opens the store.",
+        if self._inbox is not None:
+            self._inbox.stop()
+        if self._driver is not None:
+            await self._driver.stop()
+            closed = "The engine was closed before the run ended."
+            self._driver.closing.stop(
+                StoreError(closed, hint="The run goes on when an engine opens the store.")
             )
-        )
         try:
             keeper.release()
         except StoreError as failed:
             _log.warning("The lease could not be given back: %s", failed)
-        store.close()
 
     def _fatal(self, error: BaseException) -> None:
         """The worker cannot write any more: everybody who waits hears why."""

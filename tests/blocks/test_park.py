@@ -344,3 +344,40 @@ async def test_a_parked_run_keeps_its_journal_whole(harness: Harness, tmp_path: 
     assert Kind.STEP_FAILED not in [record.kind for record in records]
     assert list(harness.store.check()) == []
     assert await run.status() is RunStatus.PARKED
+
+
+async def test_an_innocent_run_mostly_outlives_one_that_kills_its_worker(harness: Harness) -> None:
+    @step
+    async def kills_its_worker() -> str:
+        harness.store.kill()
+        harness.engine.driver.committer.batch.leases = 1
+        harness.engine.driver.committer.schedule()
+        await asyncio.Event().wait()
+        return "survived"
+
+    @step
+    async def is_slow() -> str:
+        await asyncio.Event().wait()
+        return "done"
+
+    @workflow
+    async def is_deadly() -> str:
+        return await kills_its_worker()
+
+    @workflow
+    async def is_innocent() -> str:
+        return await is_slow()
+
+    for number in range(4):
+        await harness.engine.start(is_innocent(), id=f"innocent-{number}")
+    await harness.engine.start(is_deadly(), id="deadly")
+    while (await (await harness.engine.get("deadly")).status()) is RunStatus.RUNNING:
+        for _ in range(6):
+            if harness.engine.driver.committer.error is None:
+                await harness.advance(2)
+        await harness.crash()
+        await harness.settle()
+
+    page = await harness.engine.list(status=RunStatus.PARKED)
+    assert "deadly" in [run.id for run in page.runs]
+    assert len(page.runs) <= 3

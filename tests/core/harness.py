@@ -200,7 +200,9 @@ class Trial:
 
     # -- to the end ------------------------------------------------------------------------------
 
-    def finish(self, choose: Choose = oldest, *, at: dict[int, Callable[[Trial], None]] | None = None) -> Trial:
+    def finish(
+        self, choose: Choose = oldest, *, at: dict[int, Callable[[Trial], None]] | None = None
+    ) -> Trial:
         """Answer all that is open, then let time go on, until the run ends or waits for a message.
 
         `at`: what to do first when that many records are written.

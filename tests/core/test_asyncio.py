@@ -136,7 +136,7 @@ async def takes_as_completed_with_timeout() -> Any:
     seen = []
     try:
         for one in asyncio.as_completed([late(1, 1), late(9, 2)], timeout=5):
-            seen.append(await one)
+            seen.append(await one)  # noqa: PERF401 (one by one is what is tested)
     except TimeoutError:
         seen.append("timeout")
     return seen
@@ -227,8 +227,8 @@ async def uses_async_generators() -> Any:
             seen.append(await same("closed"))
 
     async for value in count():
-        seen.append(value)
-    async for value in count():
+        seen.append(value)  # noqa: PERF401 (one by one is what is tested)
+    async for _ in count():
         break
     await asyncio.sleep(0)
     await asyncio.sleep(1)
@@ -428,7 +428,8 @@ def test_a_run_does_not_see_the_context_of_whoever_started_it() -> None:
     assert trial.result == "none"
 
 
-def test_a_generator_that_is_collected_elsewhere_leaves_the_run_alone() -> None:
+@pytest.mark.parametrize("where", ["in its own run", "in another run", "outside"])
+def test_a_generator_that_is_collected_and_not_dropped_never_cleans_up(where: str) -> None:
     cleaned: list[str] = []
 
     async def generate() -> AsyncIterator[int]:
@@ -443,6 +444,8 @@ def test_a_generator_that_is_collected_elsewhere_leaves_the_run_alone() -> None:
         await anext(knot["generator"])
         del knot
         await same("first")
+        if where == "in its own run":
+            gc.collect()
         return await same("second")
 
     async def bystander() -> str:
@@ -452,8 +455,9 @@ def test_a_generator_that_is_collected_elsewhere_leaves_the_run_alone() -> None:
 
     trial = Trial().begin(body)
     trial.answer("0/0/same")
-    other = live(bystander)
+    other = live(bystander) if where == "in another run" else None
     gc.collect()
     trial.finish()
 
-    assert (trial.result, other.result, cleaned) == ("second", "done", [])
+    assert (trial.result, cleaned) == ("second", [])
+    assert other is None or other.result == "done"

@@ -236,7 +236,7 @@ def test_an_answer_that_was_lost_is_given_again_after_a_replay() -> None:
 def test_what_the_validator_refuses_leaves_no_record() -> None:
     trial = Trial().begin(counting(validate=only_positive))
 
-    with pytest.raises(UpdateRefused, match="ValueError: below zero. Nothing was recorded"):
+    with pytest.raises(UpdateRefused, match=r"ValueError: below zero\. Nothing was recorded"):
         trial.update("add", "r1", -1)
 
     assert (trial.journal, trial.open) == ([], {})

@@ -183,7 +183,7 @@ async def test_a_run_pumped_inside_another_loop_gives_it_back() -> None:
 def test_a_task_of_what_is_no_coroutine_is_a_type_error() -> None:
     async def body() -> str:
         try:
-            asyncio.create_task(12)  # type: ignore[arg-type]
+            asyncio.create_task(12)  # type: ignore[arg-type]  # noqa: RUF006
         except TypeError:
             return str(await same("goes on"))
         return ""

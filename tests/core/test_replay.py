@@ -54,7 +54,7 @@ async def two_branches() -> Any:
 
     async def branch(name: str) -> None:
         for turn in range(3):
-            seen.append(await a(f"{name}{turn}"))
+            seen.append(await a(f"{name}{turn}"))  # noqa: PERF401 (one by one is what is tested)
 
     await asyncio.gather(branch("x"), branch("y"))
     return seen
@@ -227,7 +227,10 @@ async def in_another_task() -> Any:
 
 
 CHANGES: list[tuple[Body, tuple[str, ...]]] = [
-    (with_other_arguments, ("'0/1/b' (record 1)", "other arguments: b('changed')", "in with_other_arguments")),
+    (
+        with_other_arguments,
+        ("'0/1/b' (record 1)", "other arguments: b('changed')", "in with_other_arguments"),
+    ),
     (with_another_name, ("'0/1/b' (record 1)", "now asks for 'a'", "in with_another_name")),
     (without_a_call, ("'0/1/b' (record 1)", "now asks for 'a'", "in without_a_call")),
     (that_ends_early, ("'0/1/b' (record 1)", "now ends before it")),
@@ -318,7 +321,9 @@ def test_a_patch_is_taken_by_a_run_that_comes_to_it_live_and_in_all_its_replays(
     trial = live(patched_flow)
 
     assert trial.result == ["old", "new", "last", True]
-    assert [(record.seq, record.key) for record in trial.journal if record.kind == Kind.PATCH] == [(1, "fraud check")]
+    assert [(record.seq, record.key) for record in trial.journal if record.kind == Kind.PATCH] == [
+        (1, "fraud check")
+    ]
     for crash in range(2, len(trial.journal) + 1):
         assert reborn(patched_flow, trial.journal[:crash]).finish().result == trial.result
 

@@ -46,7 +46,9 @@ def _all_is_well() -> None:
 
 
 def undone(trial: Trial) -> list[str]:
-    return [record.key for record in trial.journal if record.key.startswith("undo/") and record.kind == Kind.STEP]
+    return [
+        record.key for record in trial.journal if record.key.startswith("undo/") and record.kind == Kind.STEP
+    ]
 
 
 async def saga() -> Any:
@@ -207,7 +209,9 @@ async def catching() -> Any:
     return await work("instead")
 
 
-@pytest.mark.parametrize("body", [straight_through, through_a_gather, through_a_group, through_nested_groups, saying_so])
+@pytest.mark.parametrize(
+    "body", [straight_through, through_a_gather, through_a_group, through_nested_groups, saying_so]
+)
 def test_a_failure_that_goes_straight_through_parks_and_is_tried_again(body: Body) -> None:
     failing.add("x")
 
@@ -234,7 +238,9 @@ def test_a_timer_that_is_due_in_the_same_record_is_no_cleanup() -> None:
     crash_everywhere(beside_a_timer, trial)
 
 
-@pytest.mark.parametrize("body", [cleaning_up, asking_for_more_and_not_waiting, later, with_an_error_of_its_own])
+@pytest.mark.parametrize(
+    "body", [cleaning_up, asking_for_more_and_not_waiting, later, with_an_error_of_its_own]
+)
 def test_a_run_that_cleaned_up_or_has_an_error_of_its_own_fails(body: Body) -> None:
     failing.add("x")
 

@@ -49,14 +49,17 @@ def test_a_lease_whose_time_is_over_is_taken_and_crashes_are_counted(
     assert crashes_of(store) == [1, 0, 0]
 
 
-def test_a_crash_counts_for_runs_whose_time_has_come_too(
+def test_a_crash_counts_for_runs_that_had_become_due_but_not_for_those_due_since(
     open_store: Callable[[], Store], store: Store, lease: Lease
 ) -> None:
     start_three(store, lease)
 
-    open_store().acquire("second", now_ms=50_000, ttl_ms=10_000)
+    open_store().acquire("due since", now_ms=50_000, ttl_ms=10_000)
+    not_in_hand = crashes_of(store)
+    open_store().acquire("due before", now_ms=60_000, ttl_ms=10_000)
 
-    assert crashes_of(store) == [1, 1, 0]
+    assert not_in_hand == [1, 0, 0]
+    assert crashes_of(store) == [2, 1, 0]
 
 
 def test_a_released_lease_is_free_and_nothing_crashed(

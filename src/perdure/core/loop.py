@@ -25,6 +25,7 @@ The laws it keeps:
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from asyncio import Future
 from asyncio.events import _get_running_loop, _set_running_loop  # pyright: ignore[reportPrivateUsage]
@@ -33,7 +34,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequ
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from math import ceil, isnan
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from ..errors import BoundaryError, RunEvicted
 from .dropping import close_coroutine
@@ -211,9 +212,10 @@ def _given_to_as_completed() -> Any:
 class RunLoop(asyncio.AbstractEventLoop):
     """The event loop of one run."""
 
+    collecting_in: ClassVar[object] = None
     __slots__ = (
-        "_made_ahead", "_outer_error", "_pumps", "_purge_at", "_ready", "_refusals", "_sequence", "_time", "_timers",
-        "cancelling", "cancels", "complaints", "dead", "salt", "spawned", "tasks", "tasks_made",
+        "_made_ahead", "_outer_error", "_pumps", "_purge_at", "_ready", "_refusals", "_sequence", "_time",
+        "_timers", "cancelling", "cancels", "complaints", "dead", "salt", "spawned", "tasks", "tasks_made",
     )  # fmt: skip
 
     def __init__(self, *, time: float, salt: int, ready: Ready) -> None:
@@ -474,7 +476,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         # Dropped before it ended: its `finally` still has to run, on this loop. One that was
         # not dropped but collected, at a time that chance decides, never runs it.
-        if self._ready.pumping is self:
+        if self._ready.pumping is self and RunLoop.collecting_in is not self:
             self._make_task(generator.aclose(), None)  # type: ignore[arg-type]
 
     async def shutdown_asyncgens(self) -> None:
@@ -484,4 +486,10 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Nothing to do: there is no executor."""
 
 
+def _note_collection(phase: str, _: object) -> None:
+    # The running loop is the thread's own: a collection in another thread is not meant.
+    RunLoop.collecting_in = _get_running_loop() if phase == "start" else None
+
+
+gc.callbacks.append(_note_collection)
 refuse_the_world(RunLoop)

@@ -132,7 +132,7 @@ class Driver:
         if resident.crashes or wake_ms is None or wake_ms > record.at_ms:
             # It gets on: after a crash it must be in memory at once, and starts with a clean slate.
             resident.crashes = 0
-            self._store_wake(resident, 0)
+            self.store_wake(resident, 0)
 
     def deliver(self, residents: list[Resident], records: list[Record], values: list[Any]) -> None:
         """Feed records that are on disk back to their runs, in their order."""
@@ -207,10 +207,11 @@ class Driver:
         if resident.is_idle:
             if resident.stored_wake_ms != at_ms:
                 # Only a hint: without it the run is loaded once too often after a crash.
-                self._store_wake(resident, at_ms)
+                self.store_wake(resident, at_ms)
             self._note_idle(resident)
 
-    def _store_wake(self, resident: Resident, at_ms: int | None) -> None:
+    def store_wake(self, resident: Resident, at_ms: int | None) -> None:
+        """Write down when a run must be in memory: 0 now, None only when a message comes."""
         resident.stored_wake_ms = at_ms
         self.committer.batch.wakes.append((at_ms, resident.crashes, resident.number))
         self.committer.schedule()

@@ -69,9 +69,9 @@ class Inbox:
 
     def hand_over(self, message: Message) -> None:
         """A message of this process is on disk: do not wait until it is found."""
-        if message.pos > self._seen:
+        if message.pos > self._seen:  # else it was found before its commit was told
             self._handled.add(message.pos)
-        self._handle(message)
+            self._handle(message)
 
     def retry_waiting(self, run: int) -> None:
         """A run can take messages again, or has ended and never will."""
@@ -84,13 +84,10 @@ class Inbox:
     # -- one message -----------------------------------------------------------------------------
 
     def _handle(self, message: Message) -> None:
-        driver = self._driver
-        if message.pos in driver.committer.batch.taken:
-            return
         try:
             self._dispatch(message)
         except PerdureError as error:
-            driver.complain(error, f"delivering a message to run number {message.run}")
+            self._driver.complain(error, f"delivering a message to run number {message.run}")
             self._waiting[message.pos] = message
 
     def _dispatch(self, message: Message) -> None:

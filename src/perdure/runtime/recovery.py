@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .driver import Driver
 
 _PAGE = 500
+CRASHES_BEFORE_SUSPECT = 2
+_APART_MS = 2_000
 
 
 class Recovery:
@@ -35,15 +37,41 @@ class Recovery:
         """Bring back every run that was under way. Returns how many there were."""
         after = 0
         count = 0
-        while page := self._driver.store.active_runs(after=after, limit=_PAGE):
+        suspects: list[int] = []
+        store = self._driver.store
+        while page := store.active_runs(after=after, limit=_PAGE):
+            until = page[-1][0].number
+            attempted = store.attempted(after=after, until=until)
             with self._driver.turn:
                 for row, records in page:
-                    if row.number not in self._driver.residents:
-                        self._bring_in(row, records)
-                        count += 1
-            after = page[-1][0].number
+                    count += 1
+                    if row.crashes >= CRASHES_BEFORE_SUSPECT:
+                        suspects.append(row.number)
+                    elif row.number not in self._driver.residents:
+                        self._bring_in(row, records, attempted=row.number in attempted)
+            after = until
             await asyncio.sleep(0)  # what they asked for may start, and others may be served
+        await self._try_one_by_one(suspects)
         return count
+
+    async def _try_one_by_one(self, suspects: list[int]) -> None:
+        """Bring back runs that were under way in several deaths of the worker in a row.
+
+        One of them may be what kills it. They come back in a random order with a
+        pause between, so that those that are innocent mostly get on before it, and
+        are not counted with it again.
+        """
+        driver = self._driver
+        now_ms = driver.clock.now_ms()
+        suspects.sort(key=lambda _: driver.source.draw())
+        for place, number in enumerate(suspects):
+            row = driver.store.run_by_number(number)
+            if place and row is not None:
+                driver.committer.batch.wakes.append((now_ms + place * _APART_MS, row.crashes, number))
+                driver.committer.schedule()
+        await driver.committer.drain()
+        if suspects:
+            self.load(suspects[0])
 
     def load(self, number: int) -> Resident | None:
         """Bring one run into memory; None when it has ended, is parked or is not known here."""
@@ -54,7 +82,7 @@ class Recovery:
         row = driver.store.run_by_number(number)
         if row is None or row.status != Status.RUNNING:
             return None
-        return self._bring_in(row, driver.store.records(number))
+        return self._bring_in(row, driver.store.records(number), attempted=True)
 
     def _find(self, workflow: str) -> WorkflowDefinition | None:
         try:
@@ -71,7 +99,7 @@ class Recovery:
                 self.load(number)
                 self._driver.retry_messages(number)
 
-    def _bring_in(self, row: RunRow, records: list[Record]) -> Resident | None:
+    def _bring_in(self, row: RunRow, records: list[Record], *, attempted: bool) -> Resident | None:
         driver = self._driver
         definition = self._find(row.workflow)
         if definition is None:
@@ -83,11 +111,17 @@ class Recovery:
             resident.seq = records[-1].seq + 1
             resident.last_at_ms = records[-1].at_ms
         with driver.turn:
-            return self._replay(resident, definition, records)
+            if not self._replay(resident, definition, records):
+                return None
+            if attempted and resident.execution.commands:
+                resident.attempts = self._attempts(resident)
+            driver.carry_out(resident)
+            if resident.crashes and resident.stored_wake_ms and not resident.is_idle:
+                driver.store_wake(resident, 0)  # should the worker die again, it was under way
+            return driver.residents.get(row.number)
 
-    def _replay(
-        self, resident: Resident, definition: WorkflowDefinition, records: list[Record]
-    ) -> Resident | None:
+    def _replay(self, resident: Resident, definition: WorkflowDefinition, records: list[Record]) -> bool:
+        """Whether the run stands where it stood; else it has been parked."""
         driver, row, execution = self._driver, resident.row, resident.execution
         try:
             execution.foresee_patches(records)
@@ -95,22 +129,18 @@ class Recovery:
             execution.replay(records)
         except Exception as error:
             driver.closing.park(resident, error)
-            return None
+            return False
         execution.go_live()
         if execution.loop.cancelling:
             reasons = [record.payload or b"" for record in records if record.kind == Kind.CANCEL]
             resident.cancel_reason = reasons[0].decode()
         if row.crashes >= CRASHES_BEFORE_PARKING and execution.outcome is None:
             driver.closing.park(resident, self._kills_its_worker(resident))
-            return None
-        resident.attempts = self._attempts(resident) if execution.commands else None
-        driver.carry_out(resident)
-        return driver.residents.get(row.number)
+            return False
+        return True
 
-    def _attempts(self, resident: Resident) -> dict[str, list[AttemptRow]] | None:
+    def _attempts(self, resident: Resident) -> dict[str, list[AttemptRow]]:
         rows = self._driver.store.attempts(resident.number)
-        if not rows:
-            return None
         attempts: dict[str, list[AttemptRow]] = {}
         for row in rows:
             attempts.setdefault(row.key, []).append(row)

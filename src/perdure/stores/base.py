@@ -158,7 +158,8 @@ class Store(Protocol):
     def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
         """Take the lease, at once if its holder is known to be dead or its time is over.
 
-        Counts a crash on every active run when the holder before did not release.
+        When the holder before did not release, counts a crash on every run that was
+        due when it last renewed: those it had in hand.
         Raises StoreInUse while another live worker holds it.
         """
         ...
@@ -223,6 +224,10 @@ class Store(Protocol):
 
     def attempts(self, run: int) -> list[AttemptRow]:
         """In the order of key, then number."""
+        ...
+
+    def attempted(self, *, after: int, until: int) -> set[int]:
+        """Which runs with a number above `after`, up to `until`, have rows in `attempts`."""
         ...
 
     def children(self, run: int) -> list[RunRow]:

@@ -114,7 +114,8 @@ def _take(
     bindings = (worker, os.getpid(), int(has_lock), now_ms, now_ms + ttl_ms)
     connection.execute(_TAKE, bindings).fetchall()
     if row.held:
-        connection.execute(_COUNT_CRASHES, (now_ms,))
+        # What became due after the holder last renewed, it may never have begun.
+        connection.execute(_COUNT_CRASHES, (row.until_ms - ttl_ms,))
     return Lease(row.epoch + 1, worker, crashed_before=bool(row.held))
 
 

@@ -19,6 +19,7 @@ from .statements import SQL
 
 _RECORDS = SQL["records"]
 _ACTIVE_RUNS = SQL["active_runs"]
+_ATTEMPTED = SQL["attempted"]
 _ACTIVE_RECORDS = SQL["active_records"]
 _SLEEPING_RUNS = SQL["sleeping_runs"]
 _MESSAGES = SQL["messages"]
@@ -68,6 +69,11 @@ class Reader:
         for row in records:
             journals[row[-1]].append(Record._make(row))
         return [(RunRow._make(row), journals[row[0]]) for row in rows]
+
+    def attempted(self, *, after: int, until: int) -> set[int]:
+        """See `Store.attempted`."""
+        rows: Any = self._database.query(_ATTEMPTED, (after, until))
+        return {run for (run,) in rows}
 
     def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
         """See `Store.sleeping_runs`."""

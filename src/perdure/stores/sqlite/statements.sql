@@ -182,6 +182,9 @@ SELECT run, name, version, payload, at_ms FROM state WHERE run = ? ORDER BY name
 -- name: attempts
 SELECT run, key, number, failure, details, at_ms FROM attempt WHERE run = ? ORDER BY key, number
 
+-- name: attempted
+SELECT DISTINCT run FROM attempt WHERE run > ? AND run <= ?
+
 -- name: children
 SELECT {run_columns} FROM run WHERE parent = ? AND latest ORDER BY number
 

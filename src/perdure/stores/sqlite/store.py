@@ -95,6 +95,9 @@ class SqliteStore:
     def attempts(self, run: int) -> list[AttemptRow]:
         return self._reader.attempts(run)
 
+    def attempted(self, *, after: int, until: int) -> set[int]:
+        return self._reader.attempted(after=after, until=until)
+
     def children(self, run: int) -> list[RunRow]:
         return self._reader.runs("children", run)
 
