@@ -43,10 +43,10 @@ MAY_IMPORT = {
 """Which rooms a room may import. A new room needs a line here, and so a thought."""
 
 CORE_STDLIB = {
-    "__future__", "abc", "asyncio", "binascii", "bisect", "collections", "contextlib", "contextvars", "copy",
-    "dataclasses", "datetime", "decimal", "enum", "functools", "gc", "hashlib", "heapq", "inspect", "itertools",
-    "math", "operator", "re", "reprlib", "string", "struct", "sys", "textwrap", "traceback", "types",
-    "typing", "uuid", "weakref", "zlib", "zoneinfo",
+    "__future__", "abc", "asyncio", "binascii", "bisect", "collections", "contextlib", "contextvars",
+    "copy", "dataclasses", "datetime", "decimal", "enum", "functools", "gc", "hashlib", "heapq", "inspect",
+    "itertools", "math", "operator", "re", "reprlib", "string", "struct", "sys", "textwrap", "traceback",
+    "types", "typing", "uuid", "weakref", "zlib", "zoneinfo",
 }  # fmt: skip
 """No clock, no randomness, no disk, no thread, no network, no logging."""
 

@@ -34,7 +34,6 @@ from .errors import (
     RunParked,
     RunTerminated,
     RunTimedOut,
-    UpdateRefused,
 )
 from .runtime.closing import PYTHON
 from .stores.base import RunQuery, StartOutcome, StateRow, Store
@@ -297,11 +296,11 @@ class Client:
 
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
-        if (
-            not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id)
-            and not signal_id
-        ):
-            raise _closed(await self._row(id))
+        if not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id):
+            row = await self._row(id)
+            if not Status(row.status).is_open:
+                raise _closed(row)
+            # Else the run has this signal already: it was sent with the same id.
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
         """Send an update to a run and return its answer. See `Run.update`."""
@@ -492,6 +491,3 @@ def _ended_badly(row: RunRow) -> RunFailed:
             return cause  # it says so itself
         error.__cause__ = cause
     return error
-
-
-__all__ = ["Client", "Run", "UpdateRefused"]

@@ -12,11 +12,11 @@ from typing import Any, Self, TypeVar
 
 from .blocks.workflow import Workflow
 from .client import Client
-from .core.records import Message, MessageKind, NewRun, RunRow
+from .core.records import Message, NewRun, RunRow
 from .doors import stopped_row
-from .errors import StoreError
-from .runtime import collector
+from .errors import StoreError, WorkflowNotRegistered
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
+from .runtime.collector import collector
 from .runtime.definitions import WorkflowDefinition
 from .runtime.driver import RESIDENTS_KEPT, Driver
 from .runtime.inbox import Inbox
@@ -84,8 +84,18 @@ class EngineDoor:
             row = stopped_row(self._store, number)
             if row is not None:
                 return row
+            self._check_known(number)
         self._check_alive()
         return await self._driver.closing.wait(number)
+
+    def _check_known(self, number: int) -> None:
+        row = self._store.run_by_number(number)
+        if row is not None and row.workflow in self._driver.unknown:
+            raise WorkflowNotRegistered(
+                f"Run {row.id!r} waits for workflow {row.workflow!r}, which this process does not define.",
+                run_id=row.id,
+                hint="Import the module that defines it, before or while the engine is open.",
+            )
 
     def _check_alive(self) -> None:
         error = self._driver.committer.error
@@ -246,6 +256,3 @@ class Engine(Client):
     def unknown_workflows(self) -> frozenset[str]:
         """Workflows that stored runs need and this process does not define; those runs wait."""
         return frozenset(self._driver.unknown) if self._driver is not None else frozenset()
-
-
-__all__ = ["Engine", "MessageKind"]

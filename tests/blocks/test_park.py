@@ -346,38 +346,40 @@ async def test_a_parked_run_keeps_its_journal_whole(harness: Harness, tmp_path: 
     assert await run.status() is RunStatus.PARKED
 
 
-async def test_an_innocent_run_mostly_outlives_one_that_kills_its_worker(harness: Harness) -> None:
-    @step
-    async def kills_its_worker() -> str:
-        harness.store.kill()
-        harness.engine.driver.committer.batch.leases = 1
-        harness.engine.driver.committer.schedule()
-        await asyncio.Event().wait()
-        return "survived"
+async def test_a_run_that_kills_its_worker_is_parked_and_most_that_were_only_there_are_not(
+    harness: Harness,
+) -> None:
+    begun: list[str] = []
 
     @step
-    async def is_slow() -> str:
+    async def kills_its_worker() -> None:
+        begun.append(step_info().run_id)
         await asyncio.Event().wait()
-        return "done"
+
+    @step
+    async def takes_for_ever() -> None:
+        await asyncio.Event().wait()
 
     @workflow
-    async def is_deadly() -> str:
-        return await kills_its_worker()
+    async def kills() -> None:
+        await kills_its_worker()
 
     @workflow
-    async def is_innocent() -> str:
-        return await is_slow()
+    async def was_only_there() -> None:
+        await takes_for_ever()
 
     for number in range(4):
-        await harness.engine.start(is_innocent(), id=f"innocent-{number}")
-    await harness.engine.start(is_deadly(), id="deadly")
-    while (await (await harness.engine.get("deadly")).status()) is RunStatus.RUNNING:
-        for _ in range(6):
-            if harness.engine.driver.committer.error is None:
-                await harness.advance(2)
-        await harness.crash()
-        await harness.settle()
+        await harness.engine.start(was_only_there(), id=f"innocent-{number}")
+    killer = await harness.engine.start(kills(), id="killer")
+    deaths = 0
+    while await killer.status() is RunStatus.RUNNING:
+        await harness.advance(1)
+        if len(begun) > deaths:
+            deaths += 1
+            await harness.crash()
+            killer = await harness.engine.get("killer", kills)
 
-    page = await harness.engine.list(status=RunStatus.PARKED)
-    assert "deadly" in [run.id for run in page.runs]
-    assert len(page.runs) <= 3
+    parked = (await harness.engine.list(status=RunStatus.PARKED)).runs
+    assert "killer" in [run.id for run in parked]
+    assert deaths == 5
+    assert len(parked) <= 3

@@ -13,6 +13,7 @@ from perdure import (
     NotSerialisable,
     OutsideRun,
     RunFailed,
+    RunParked,
     RunStatus,
     StepInfo,
     step,
@@ -138,13 +139,16 @@ async def test_a_step_called_outside_a_run_is_just_called() -> None:
         return number / 2
 
     @step
-    def wants_info() -> None:
-        step_info()
+    def wants_info() -> tuple[str, int, int]:
+        info = step_info()
+        info.heartbeat("half")
+        return info.run_id, info.attempt, len(info.idempotency_key)
 
     assert await doubles(21) == 42
     assert await halves(42) == 21
+    assert await wants_info() == ("", 1, 32)
     with pytest.raises(OutsideRun):
-        await wants_info()
+        step_info()
 
 
 async def test_the_workflow_does_not_see_what_a_step_does_to_its_arguments(harness: Harness) -> None:
@@ -367,7 +371,7 @@ async def test_io_in_a_workflow_is_refused_and_parks_the_run(harness: Harness) -
     run = await harness.engine.start(opens_a_socket())
     await harness.settle()
 
-    with pytest.raises(RunFailed) as caught:
+    with pytest.raises(RunParked) as caught:
         await run.result()
     assert isinstance(caught.value.__cause__, BoundaryError)
     assert "@step" in str(caught.value.__cause__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from perdure.core.records import Kind, Message, MessageKind, NewRun, Record, Status
 from perdure.stores.base import Batch, Lease, RunEnd, Store

@@ -18,7 +18,11 @@ def test_attempts_come_in_the_order_of_key_then_number(store: Store, lease: Leas
 
 def test_it_is_known_which_runs_of_a_range_have_attempts(store: Store, lease: Lease) -> None:
     runs = [start(store, lease, f"run-{number}") for number in range(4)]
-    rows = [AttemptRow(run, "a", number, None, None, 5) for run in (runs[0], runs[1], runs[3]) for number in (1, 2)]
+    rows = [
+        AttemptRow(run, "a", number, None, None, 5)
+        for run in (runs[0], runs[1], runs[3])
+        for number in (1, 2)
+    ]
 
     store.commit(lease, Batch(attempts=rows))
 

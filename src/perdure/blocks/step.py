@@ -12,7 +12,8 @@ from ..codec.json import encode
 from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, OutsideRun
-from ..runtime.attempt import StepInfo, current_attempt
+from ..runtime.attempt import PlainAttempt, StepInfo, current_attempt
+from ..runtime.clock import SystemSource
 from ..runtime.definitions import Place
 from .call import Call
 from .options import Seconds, dress, refuse_method, to_ms
@@ -109,8 +110,12 @@ class Step(Generic[P, R]):
 
     async def call_plainly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         """Just call the function: what awaiting means outside a run."""
-        value = self.fn(*args, **kwargs)
-        return cast(R, await value if inspect.isawaitable(value) else value)
+        before = current_attempt.set(PlainAttempt(self.name, SystemSource().bytes(16)))
+        try:
+            value = self.fn(*args, **kwargs)
+            return cast(R, await value if inspect.isawaitable(value) else value)
+        finally:
+            current_attempt.reset(before)
 
     def settle(self, value: Any) -> tuple[bytes, Any]:
         """The result as it is recorded, and as the workflow will see it, live as in a replay."""
@@ -200,13 +205,13 @@ class _StepDecorator:
 def step_info() -> StepInfo:
     """What the running step may know of itself: run id, attempt, idempotency key, heartbeat.
 
-    Raises OutsideRun where no step runs in a run; also when the step was called
-    plainly, without an engine.
+    A step that is awaited outside a run, as in a unit test, has an empty run id and
+    an idempotency key of its own. Raises OutsideRun where no step runs at all.
     """
     attempting = current_attempt.get(None)
     if attempting is None:
         raise OutsideRun(
-            "step_info() was called where no step runs in a run.",
-            hint="Call it inside a @step that a workflow awaits.",
+            "step_info() was called where no step runs.",
+            hint="Call it in the function of a @step, and await the step; `step.fn(…)` is the bare function.",
         )
     return attempting.info()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
-from ..errors import BoundaryError, ContinueAsNew, JournalMismatch, NotAwaited, StepFailed
+from ..errors import BoundaryError, ContinueAsNew, NotAwaited, StepFailed
 from .commands import (
     AnswerUpdate,
     AwaitChild,
@@ -298,6 +298,8 @@ class Execution:
         if self._parks(error):
             assert self._failed_at is not None
             return Outcome(Status.PARKED, encode(error), error, None, self._failed_at[0])
+        if isinstance(error, BoundaryError) and self._body_error is None:
+            return Outcome(Status.PARKED, encode(error), error)  # put right, the code can go on
         return Outcome(Status.FAILED, encode(error), error)
 
     def _parks(self, error: BaseException) -> bool:
@@ -495,6 +497,3 @@ class Execution:
                 f"Run {self.facts.id!r} called {what} and never awaited it, so it was never asked for.",
                 hint=step_without_caller(what),
             )
-
-
-__all__ = ["Execution", "Failures", "JournalMismatch"]

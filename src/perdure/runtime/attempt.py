@@ -24,6 +24,30 @@ current_attempt: ContextVar[Attempting] = ContextVar("perdure_attempt")
 """Set while a step's function runs, and nowhere else."""
 
 
+class PlainAttempt:
+    """A step that is awaited outside a run: there is nothing to record."""
+
+    def __init__(self, step: str, seed: bytes) -> None:
+        self._step = step
+        self._seed = seed
+
+    def info(self) -> StepInfo:
+        """As much as there is to know."""
+        return StepInfo(
+            self,
+            run_id="",
+            workflow="",
+            step=self._step,
+            key="",
+            attempt=1,
+            seed=self._seed,
+            last_details=None,
+        )
+
+    def beat(self, details: bytes | None) -> None:
+        """Nobody listens."""
+
+
 class StepInfo:
     """One attempt of a step, seen from inside it."""
 

@@ -18,7 +18,7 @@ import msgspec
 
 from ..codec.failures import encode_failure
 from ..core.commands import Outcome
-from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
+from ..core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..errors import JournalMismatch, PerdureError, RunCancelled, RunFailed, RunTimedOut
 from ..stores.base import Reply, RunEnd, StartOutcome
 from .children import Children
@@ -107,6 +107,7 @@ class Closing:
                 task.cancel()
         resident.in_flight.clear()
         if outcome.forget_from is not None:
+            _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
             self._take_back(resident, outcome.forget_from)
         self._write_end(resident, outcome.status, self._output(resident, outcome))
         if outcome.status is Status.CONTINUED:
@@ -220,6 +221,3 @@ class Closing:
                 driver.begin(outcome.run, next_call.definition)
 
         driver.committer.add_start(new, begin, caller=False)
-
-
-__all__ = ["PYTHON", "ChildEnd", "Closing", "Kind", "decode_end"]

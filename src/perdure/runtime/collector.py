@@ -17,22 +17,26 @@ _PYTHONS_OWN = 2_000
 """The largest first threshold that a Python of ours starts with (700; 2,000 from 3.13 on)."""
 _THRESHOLDS = (50_000, 20, 50)
 
-_workers = 0
-_before = gc.get_threshold()
+
+class Collector:
+    """The process's collector, shared by all workers in it."""
+
+    def __init__(self) -> None:
+        self._workers = 0
+        self._before = gc.get_threshold()
+
+    def relax(self) -> None:
+        """A worker starts."""
+        self._workers += 1
+        if self._workers == 1 and gc.get_threshold()[0] <= _PYTHONS_OWN:
+            self._before = gc.get_threshold()
+            gc.set_threshold(*_THRESHOLDS)
+
+    def restore(self) -> None:
+        """A worker has stopped; after the last one the collector is as it was."""
+        self._workers -= 1
+        if self._workers == 0 and gc.get_threshold() == _THRESHOLDS:
+            gc.set_threshold(*self._before)
 
 
-def relax() -> None:
-    """A worker starts."""
-    global _workers, _before
-    _workers += 1
-    if _workers == 1 and gc.get_threshold()[0] <= _PYTHONS_OWN:
-        _before = gc.get_threshold()
-        gc.set_threshold(*_THRESHOLDS)
-
-
-def restore() -> None:
-    """A worker has stopped; after the last one the collector is as it was."""
-    global _workers
-    _workers -= 1
-    if _workers == 0 and gc.get_threshold() == _THRESHOLDS:
-        gc.set_threshold(*_before)
+collector = Collector()

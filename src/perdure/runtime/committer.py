@@ -46,7 +46,9 @@ OnMessage = Callable[[int | Exception], None]
 class Deliver(Protocol):
     """What the driver does with a commit that is on disk."""
 
-    def __call__(self, residents: list[Resident], records: list[Record], values: list[Any]) -> None: ...
+    def __call__(
+        self, residents: list[Resident | None], records: list[Record], values: list[Any]
+    ) -> None: ...
 
 
 class _Group:
@@ -59,7 +61,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.batch = Batch()
-        self.residents: list[Resident] = []
+        self.residents: list[Resident | None] = []
         """Whose the records of the batch are, one for one."""
         self.values: list[Any] = []
         """Their payloads as Python values, where known: one for one."""
@@ -109,8 +111,8 @@ class Committer:
         """The batch that is being filled; call `schedule` after adding to it."""
         return self._group.batch
 
-    def add_record(self, resident: Resident, record: Record, value: Any) -> None:
-        """Write a record, and deliver it to its run once it is on disk."""
+    def add_record(self, resident: Resident | None, record: Record, value: Any) -> None:
+        """Write a record, and deliver it to its run, if that is in memory, once it is on disk."""
         group = self._group
         group.batch.records.append(record)
         group.residents.append(resident)
@@ -195,8 +197,12 @@ class Committer:
             return
         assert result is not None
         self._full_wait_s = 0.0
-        with self._turn:
-            self._hand_back(group, result)
+        try:
+            with self._turn:
+                self._hand_back(group, result)
+        except Exception as error:  # ours: nobody may be left waiting for what cannot come
+            self._die(error, group)
+            raise
         if self._group.on_commit or not is_empty(self._group.batch):
             self.schedule()
         else:

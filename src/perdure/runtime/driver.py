@@ -134,9 +134,11 @@ class Driver:
             resident.crashes = 0
             self.store_wake(resident, 0)
 
-    def deliver(self, residents: list[Resident], records: list[Record], values: list[Any]) -> None:
+    def deliver(self, residents: list[Resident | None], records: list[Record], values: list[Any]) -> None:
         """Feed records that are on disk back to their runs, in their order."""
         for resident, record, value in zip(residents, records, values, strict=True):
+            if resident is None:
+                continue
             resident.recorded -= 1
             if resident.closing:
                 continue

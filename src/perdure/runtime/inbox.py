@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
-from ..core.records import Kind, Message, MessageKind, RunRow, Status
+from ..core.records import Kind, Message, MessageKind, Record, RunRow, Status
 from ..errors import PerdureError, RunClosed, RunTerminated, StoreError, UpdateRefused
 from ..stores.base import Reply, RunEnd
 from .closing import decode_end
@@ -206,11 +206,15 @@ class Inbox:
     def _open_again(self, row: RunRow, message: Message) -> None:
         """Resume a parked run: it is replayed, and asks anew for the step that failed."""
         driver = self._driver
-        if message.kind == MessageKind.RESUME:
-            self._take(message)
-        else:
-            self._waiting[message.pos] = message
+        self._take(message)
         driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, row.number))
+        if message.kind == MessageKind.CANCEL:
+            # Recorded before it is replayed: what failed is not tried once more on the way.
+            records = driver.store.records(row.number)
+            at_ms = max([driver.clock.now_ms(), *(record.at_ms for record in records[-1:])])
+            reason = message.name.encode()
+            cancel = Record(len(records), Kind.CANCEL, "cancel", 0, at_ms, reason, row.number)
+            driver.committer.add_record(None, cancel, ...)
 
         def go_on(error: Exception | None) -> None:
             if error is None:
@@ -250,6 +254,3 @@ class Inbox:
         reply = Reply(message.request, False, encode_failure(error), driver.clock.now_ms())
         driver.committer.batch.replies.append(reply)
         driver.committer.after_commit(lambda failed: driver.closing.answer(reply, failed))
-
-
-__all__ = ["Inbox"]

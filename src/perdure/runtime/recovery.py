@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..core.records import Kind, Record, RunRow, Status
-from ..errors import JournalMismatch, PerdureError, StepFailed
+from ..errors import PerdureError, StepFailed
 from ..stores.base import AttemptRow
 from .definitions import WorkflowDefinition
 from .driver import CRASHES_BEFORE_PARKING
@@ -154,6 +154,3 @@ class Recovery:
             f"{steps}: a step may be killing it (memory, a crash in native code).",
             hint="Look at the step, then resume the run.",
         )
-
-
-__all__ = ["JournalMismatch", "Recovery"]

@@ -7,6 +7,7 @@ definitions of one name are refused when the name is used, not before.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Iterable
 
@@ -51,10 +52,17 @@ class Registry:
         own = self._own.get(name)
         if own is not None or not self._open:
             return own
-        living = [definition for ref in _defined.get(name, ()) if (definition := ref()) is not None]
+        living = _living(name)
+        if len(living) > 1:
+            gc.collect()  # one that nobody uses any more may only not have been collected yet
+            living = _living(name)
         if len(living) > 1:
             raise _ambiguous(name, living[0].source, living[1].source)
         return living[0] if living else None
+
+
+def _living(name: str) -> list[WorkflowDefinition]:
+    return [definition for ref in _defined.get(name, ()) if (definition := ref()) is not None]
 
 
 def _ambiguous(name: str, first: str, second: str) -> DefinitionError:

@@ -96,6 +96,6 @@ def _fetch(connection: apsw.Connection, number: int, *, url: str) -> bytes:
     if len(payload) != size:
         raise StoreCorrupt(
             f"Store '{url}' is damaged: blob {number} should have {size} bytes, but has {len(payload)}.",
-            hint="Restore a backup; 'perdure check' says what else is wrong.",
+            hint="Restore a backup; `perdure doctor` says what else is wrong.",
         )
     return payload
