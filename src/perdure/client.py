@@ -36,7 +36,7 @@ from .errors import (
     RunTimedOut,
 )
 from .runtime.closing import PYTHON
-from .stores.base import RunQuery, StartOutcome, StateRow, Store
+from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store
 from .views import (
     Entry,
@@ -107,7 +107,8 @@ class Run(Generic[R]):
     async def send(self, signal: Signal[T], value: T, *, id: str = "") -> None:
         """Send a signal. It is on disk when this returns, and is received once, in order.
 
-        With an `id`, sending it again is harmless. Raises RunClosed if the run has ended.
+        With an `id`, sending it again is harmless, also when the run has ended since.
+        Raises RunClosed if the run has ended and never took it.
         """
         await self._client.send(self.id, signal, value, signal_id=id)
 
@@ -296,11 +297,9 @@ class Client:
 
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
-        if not await self._tell(id, MessageKind.SIGNAL, signal.name, signal.encode(value), signal_id):
-            row = await self._row(id)
-            if not Status(row.status).is_open:
-                raise _closed(row)
-            # Else the run has this signal already: it was sent with the same id.
+        payload = signal.encode(value)
+        if await self._tell(id, MessageKind.SIGNAL, signal.name, payload, signal_id) == DROPPED:
+            raise _closed(await self._row(id))
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
         """Send an update to a run and return its answer. See `Run.update`."""
@@ -326,14 +325,14 @@ class Client:
 
     async def resume(self, id: str) -> None:
         """Go on with a parked run. Does nothing to one that is running; raises RunClosed if it has ended."""
-        if not await self._tell(id, MessageKind.RESUME, ""):
+        if await self._tell(id, MessageKind.RESUME, "") == DROPPED:
             raise _closed(await self._row(id))
 
     async def _tell(
         self, id: str, kind: MessageKind, name: str, payload: bytes | None = None, request: str = ""
     ) -> int:
         row = await self._row(id)
-        while not (position := await self.door.send(self._message(row, kind, name, payload, request))):
+        while (position := await self.door.send(self._message(row, kind, name, payload, request))) == DROPPED:
             later = await self._row(id)
             if later.number == row.number:
                 return 0

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
-from .stores.base import Batch, Reply, StartOutcome, Store
+from .stores.base import DROPPED, Batch, Reply, StartOutcome, Store
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Door(Protocol):
         ...
 
     async def send(self, message: Message) -> int:
-        """Send a message; it is on disk when this returns. 0: the run has ended, or had it already."""
+        """Send a message; it is on disk when this returns. Its position, or DROPPED or KNOWN."""
         ...
 
     async def ask(self, message: Message) -> Reply:
@@ -83,7 +83,7 @@ class StoreDoor:
         return committed.messages[0]
 
     async def ask(self, message: Message) -> Reply:
-        if not await self.send(message):
+        if await self.send(message) == DROPPED:
             return Reply(message.request, False, None, 0)
         wait_s = _LOOK_FIRST_S
         while (reply := await self.read(lambda store: store.reply(message.request))) is None:

@@ -25,7 +25,7 @@ from .runtime.recovery import Recovery
 from .runtime.registry import Registry
 from .runtime.retention import Retention
 from .runtime.step_process import refuse_while_loading
-from .stores.base import Reply, StartOutcome, Store
+from .stores.base import DROPPED, Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class EngineDoor:
                 if not sent.done():
                     sent.set_exception(position)
                 return
-            if position:
+            if position > 0:
                 self._inbox.hand_over(message._replace(pos=position))
             if not sent.done():
                 sent.set_result(position)
@@ -74,7 +74,7 @@ class EngineDoor:
 
     async def ask(self, message: Message) -> Reply:
         with self._driver.closing.waiting_for_reply(message.request) as waiter:
-            if not await self.send(message):
+            if await self.send(message) == DROPPED:
                 return Reply(message.request, False, None, 0)
             return await waiter
 
@@ -90,7 +90,7 @@ class EngineDoor:
 
     def _check_known(self, number: int) -> None:
         row = self._store.run_by_number(number)
-        if row is not None and row.workflow in self._driver.unknown:
+        if row is not None and self._driver.registry.find(row.workflow) is None:
             raise WorkflowNotRegistered(
                 f"Run {row.id!r} waits for workflow {row.workflow!r}, which this process does not define.",
                 run_id=row.id,

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from perdure import Client, DefinitionError, RunStatus, Signal, Workflow, workflow
+from perdure import Client, DefinitionError, RunStatus, Signal, Workflow, WorkflowNotRegistered, workflow
 from perdure.testing import Harness
 
 hint = Signal[str]("hint")
@@ -40,6 +40,8 @@ async def test_a_run_of_a_workflow_that_is_not_defined_here_waits_until_it_is(ha
     await harness.until(lambda: harness.engine.unknown_workflows)
     unknown = harness.engine.unknown_workflows
     waiting = await harness.engine.info("one")
+    with pytest.raises(WorkflowNotRegistered, match="waits for workflow 'late-1'"):
+        await (await harness.engine.get("one")).result()
 
     late = define_late("late-1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.stores.base import Batch, Lease, Store
+from perdure.stores.base import DROPPED, KNOWN, Batch, Lease, Store
 from tests.stores.build import LARGE, end, signal, start
 
 
@@ -59,10 +59,21 @@ def test_a_request_is_taken_once_by_a_run_even_after_it_was_recorded(store: Stor
     again = [signal(one, LARGE, request="q"), signal(other, request="q"), signal(one), signal(one)]
     positions = store.submit(Batch(messages=again)).messages
 
-    assert positions[0] == 0
+    assert positions[0] == KNOWN
     assert all(position > first for position in positions[1:])
     assert [message.run for message in store.messages(after=0, limit=9)] == [other, one, one]
     assert list(store.check()) == []
+
+
+def test_a_request_that_a_run_took_is_known_also_when_the_run_has_ended(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+    store.submit(Batch(messages=[signal(run, request="taken")]))
+    store.commit(lease, Batch(ends=[end(run)]))
+
+    again = [signal(run, request="taken"), signal(run, request="new")]
+    positions = store.submit(Batch(messages=again)).messages
+
+    assert positions == [KNOWN, DROPPED]
 
 
 @pytest.mark.parametrize("request_id", ["", "q"])
@@ -73,7 +84,7 @@ def test_a_message_for_a_run_that_has_ended_is_dropped(store: Store, lease: Leas
     messages = [signal(run, LARGE, request=request_id), signal(run + 1, request=request_id)]
     positions = store.submit(Batch(messages=messages)).messages
 
-    assert positions == [0, 0]
+    assert positions == [DROPPED, DROPPED]
     assert store.messages(after=0, limit=9) == []
     assert list(store.check()) == []
 
@@ -83,4 +94,4 @@ def test_a_message_in_the_batch_that_ends_its_run_is_dropped(store: Store, lease
 
     committed = store.commit(lease, Batch(ends=[end(run)], messages=[signal(run)]))
 
-    assert committed.messages == [0]
+    assert committed.messages == [DROPPED]

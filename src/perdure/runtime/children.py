@@ -17,7 +17,7 @@ from ..codec.json import encode
 from ..core.commands import StartApart, StartChild
 from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
 from ..errors import ConflictError
-from ..stores.base import StartOutcome
+from ..stores.base import DROPPED, StartOutcome
 from .clock import Clock
 from .definitions import WorkflowCallLike
 from .resident import Resident
@@ -116,7 +116,7 @@ class Children:
 
         def sent(position: int | Exception) -> None:
             hand_on(position)
-            if position == 0:
+            if position == DROPPED:
                 self._cancel_what_follows(number)
 
         self._driver.committer.add_message(message, sent, caller=False)

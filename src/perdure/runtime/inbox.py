@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..codec.failures import encode_failure
 from ..core.records import Kind, Message, MessageKind, Record, RunRow, Status
 from ..errors import PerdureError, RunClosed, RunTerminated, StoreError, UpdateRefused
-from ..stores.base import Reply, RunEnd
+from ..stores.base import DROPPED, Reply, RunEnd
 from .closing import decode_end
 from .resident import Resident
 
@@ -242,7 +242,7 @@ class Inbox:
 
         def sent(position: int | Exception) -> None:
             hand_on(position)
-            if position == 0:
+            if position == DROPPED:
                 self._refuse_closed(onward, self._driver.store.run_by_number(latest.number))
 
         self._take(message)

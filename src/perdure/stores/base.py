@@ -122,12 +122,18 @@ class StartOutcome(NamedTuple):
     """Of a conflict: `input`, `workflow`, `running`, or `cancelling` (wait for its end, then start again)."""
 
 
+DROPPED = 0
+"""In place of a message's position: its run has ended, and does not take it."""
+KNOWN = -1
+"""In place of a message's position: its run took this request before; nothing was sent again."""
+
+
 class Committed(NamedTuple):
     """The answer to a commit or submit, in the order of the batch."""
 
     starts: Sequence[StartOutcome]
     messages: Sequence[int]
-    """The position of each message; 0 for one that was dropped (run ended, or request known)."""
+    """The position of each message; or `DROPPED`, or `KNOWN`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import apsw
 
 from ...core.records import Message
+from ..base import DROPPED, KNOWN
 from . import blobs
 from .statements import SQL
 
 _RESERVE = SQL["reserve_numbers"]
+_HAS_REQUEST = SQL["has_request"]
 _INSERT_REQUEST = SQL["insert_request"]
 _INSERT_MESSAGE = SQL["insert_message"]
 
@@ -23,7 +25,7 @@ def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message"]
 
 
 def send_messages(connection: apsw.Connection, messages: Sequence[Message]) -> list[int]:
-    """Keep each message until it is taken; give the positions, 0 for one that is dropped."""
+    """Keep each message until it is taken; give what `Committed.messages` is to hold."""
     if not messages:
         return []
     first = reserve_numbers(connection, "message", len(messages))
@@ -34,11 +36,12 @@ def _send(connection: apsw.Connection, message: Message, position: int) -> int:
     if message.request:
         connection.execute(_INSERT_REQUEST, (message.run, message.request))
         if connection.changes() == 0:
-            return 0
+            known: Any = connection.execute(_HAS_REQUEST, (message.run, message.request)).get
+            return KNOWN if known else DROPPED
     held = blobs.put(connection, message.payload)
     columns = (position, message.run, message.kind, message.name, held, message.request, message.at_ms)
     connection.execute(_INSERT_MESSAGE, columns)
     if connection.changes() == 0:
         blobs.drop(connection, held)
-        return 0
+        return DROPPED
     return position

@@ -98,6 +98,9 @@ INSERT INTO request (run, request)
 SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?1 AND status <= 2)
 ON CONFLICT DO NOTHING
 
+-- name: has_request
+SELECT 1 FROM request WHERE run = ? AND request = ?
+
 -- name: insert_message
 INSERT INTO message (pos, run, kind, name, payload, request, at_ms)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2 AND status <= 2)
