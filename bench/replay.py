@@ -24,7 +24,7 @@ from perdure.codec.json import encode
 from perdure.core.commands import RunStep
 from perdure.core.execution import Execution
 from perdure.core.host import RunFacts
-from perdure.core.loop import Ready
+from perdure.core.ready import Ready
 from perdure.core.records import Kind, Record
 
 from .measure import Figure, Work, beside

@@ -54,9 +54,10 @@ CORE_ASYNCIO = {"CancelledError", "Future", "Task", "current_task"}
 """What any file of the core may use of asyncio; none of it starts or waits for anything."""
 
 CORE_ASYNCIO_BY_FILE = {
+    "core.ready": {"events"},
     "core.loop": {"AbstractEventLoop", "Handle", "InvalidStateError", "TimerHandle", "events"},
 }
-"""What one file may use besides. `core.loop` is a loop, so it also says which loop is the running one."""
+"""What one file may use besides. A loop also says which loop is the running one."""
 
 CLOCK = "runtime.clock"
 CHANCE = {

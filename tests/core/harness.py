@@ -26,7 +26,7 @@ from perdure.core.commands import (
 )
 from perdure.core.execution import Execution
 from perdure.core.host import Decode, RunFacts
-from perdure.core.loop import Ready
+from perdure.core.ready import Ready
 from perdure.core.records import Kind, Record, Status
 from perdure.errors import NonRetryable, StepFailed
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perdure import step
-from perdure.core.loop import Ready
+from perdure.core.ready import Ready
 from perdure.errors import BoundaryError
 
 from .harness import Status, Trial, live

@@ -35,8 +35,9 @@ from .commands import (
 from .ending import holds, undo_all
 from .host import Decode, Failures, RunFacts, current_host
 from .journal import mismatch, step_without_caller, undecodable
-from .loop import Ready, RunLoop, RunTask
+from .loop import RunLoop, RunTask
 from .mailbox import Mailbox
+from .ready import Ready
 from .records import Kind, Record, Status
 from .updates import Updates
 
@@ -328,6 +329,8 @@ class Execution:
         commands = list(self.commands)
         self.loop.kill(self._context)
         self.commands = commands
+        # A circle through the task is cut here: memory is free at once, with no collector.
+        self._context, self._root = Context(), None
 
     def next_deadline_ms(self) -> int | None:
         """When the run must be woken if nothing else happens; None: never."""
@@ -482,9 +485,7 @@ class Execution:
 
     def compensate(self, call: object) -> None:
         self._may_act()
-        if self._undo is None:
-            self._undo = []
-        self._undo.append(call)
+        self._undo = [*(self._undo or ()), call]
 
     def continue_as_new(self, call: object) -> NoReturn:
         self._may_act()

@@ -29,7 +29,6 @@ import gc
 import sys
 from asyncio import Future
 from asyncio.events import _get_running_loop, _set_running_loop  # pyright: ignore[reportPrivateUsage]
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
@@ -39,6 +38,7 @@ from typing import Any, ClassVar, cast
 from ..errors import BoundaryError, RunEvicted
 from .dropping import close_coroutine
 from .host import current_host
+from .ready import NOWHERE, Handle, Ready, TimerHandle
 from .refused import refuse_the_world
 
 # Deadlines are sums of floats; one that is this little past a millisecond belongs to it.
@@ -52,83 +52,6 @@ _AGAIN_MAX = 20
 # Below the salt of the run: the order of a set of tasks is that of their numbers.
 _SALT_SHIFT = 20
 _SALT_MASK = (1 << 40) - 1
-
-
-class Handle:
-    """A callback that waits for its turn."""
-
-    __slots__ = ("args", "callback", "context")
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-        self.context = context
-
-    def cancel(self) -> None:
-        """Take the callback back; it will not run."""
-        self.callback = None
-        self.args = ()
-
-    def cancelled(self) -> bool:
-        """Whether it was taken back."""
-        return self.callback is None
-
-
-class TimerHandle(Handle):
-    """A callback that waits for a time."""
-
-    __slots__ = ("_when",)
-
-    def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context
-    ) -> None:
-        super().__init__(callback, args, context)
-        self._when = when
-
-    def when(self) -> float:
-        """The loop's time at which it is due."""
-        return self._when
-
-
-class Ready(deque[Handle]):
-    """The callbacks that are ready, shared by all loops of a thread: only one pumps, and pumps to idle.
-
-    Pumping happens inside `with ready:`, around one pump or a batch of them. It
-    keeps what the thread had before: its running loop and its hooks for async
-    generators, which each pump sets to its own and nobody sets back in between.
-    """
-
-    __slots__ = ("_depth", "_hooks", "_outer", "pumping")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._depth = 0
-        self._hooks: Any = None
-        self._outer: Any = None
-        self.pumping: RunLoop | None = None
-        """The loop whose callbacks run now."""
-
-    def __enter__(self) -> None:
-        if self._depth == 0:
-            self._hooks = sys.get_asyncgen_hooks()
-            self._outer = _get_running_loop()
-        self._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            # Also after a KeyboardInterrupt: what was ready belongs to that run alone.
-            self.clear()
-            self.pumping = None
-            sys.set_asyncgen_hooks(*self._hooks)
-            _set_running_loop(self._outer)
-
-
-class _Nowhere(Ready):
-    """Where callbacks of a dead loop go."""
-
-    def append(self, x: Handle, /) -> None:
-        """Forget it."""
 
 
 class RunTask(asyncio.Task[Any]):
@@ -315,8 +238,11 @@ class RunLoop(asyncio.AbstractEventLoop):
         them anywhere, perhaps where a step call is a plain function call.
         """
         self.dead = True
-        self._ready = _Nowhere()
+        self._ready = NOWHERE
         self._timers.clear()
+        if all(task.done() for task in self.tasks):
+            self.tasks.clear()
+            return
         outer = _get_running_loop()
         hooks = sys.get_asyncgen_hooks()
         _set_running_loop(self)

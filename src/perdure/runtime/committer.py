@@ -21,7 +21,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.loop import Ready
+from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreFull
 from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, is_empty

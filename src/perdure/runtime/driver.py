@@ -32,7 +32,7 @@ from ..core.commands import (
 )
 from ..core.execution import Execution
 from ..core.host import RunFacts
-from ..core.loop import Ready
+from ..core.ready import Ready
 from ..core.records import Kind, Record, RunRow, Status
 from ..errors import PerdureError
 from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
