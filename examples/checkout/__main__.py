@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..command import perdure_command
 from .audit import Claim, audit
 from .client import read_books
 from .scenes import SCENES, STOCK, Ending, open_shop
@@ -43,7 +44,7 @@ def main() -> int:
                 f"{store} is there already. Each story needs a new file: remove it, or name another."
             )
         outcome = asyncio.run(tell_story(store, console))
-        console.print(f"\nThe runs: perdure list --store {shlex.quote(str(store))}")
+        console.print(f"\nThe runs: {perdure_command()} list --store {shlex.quote(str(store))}")
         return outcome
     except KeyboardInterrupt:
         console.print("\nStopped. The service's books are gone with it; start again with a new file.")

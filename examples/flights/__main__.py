@@ -20,6 +20,7 @@ from rich.console import Console
 
 from perdure.errors import PerdureError
 
+from ..command import perdure_command
 from .display import Display, Tallies
 from .driver import Job, WorkerFailed, drive
 from .files import remove_leftovers
@@ -111,13 +112,14 @@ def show_claims(claims: list[Claim], console: Console) -> None:
 
 def show_where(job: Job, seen: Tallies, console: Console) -> None:
     store = shlex.quote(str(job.store))
+    perdure = perdure_command()
     report = report_path(str(job.out), "year").with_suffix(".md")
     lines = [
         f"\nThe worker was killed {seen.kills} {'time' if seen.kills == 1 else 'times'}. Look for yourself:",
         f"  the reports       {report}",
         f"  the ledger        {ledger_path(str(job.out))}",
-        f"  the runs          perdure list --store {store}",
-        f"  one run           perdure show {day_run('2013-01-01')} --store {store}",
+        f"  the runs          {perdure} list --store {store}",
+        f"  one run           {perdure} show {day_run('2013-01-01')} --store {store}",
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import Any
 
@@ -375,3 +376,36 @@ async def test_io_in_a_workflow_is_refused_and_parks_the_run(harness: Harness) -
         await run.result()
     assert isinstance(caught.value.__cause__, BoundaryError)
     assert "@step" in str(caught.value.__cause__)
+
+
+async def test_a_step_that_workflow_code_calls_in_a_thread_is_refused(harness: Harness) -> None:
+    called: list[str] = []
+
+    @step
+    async def does_something() -> None:
+        called.append("really")
+
+    async def await_it() -> None:
+        await does_something()
+
+    @workflow
+    async def starts_a_thread() -> None:
+        refused: list[BaseException] = []
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                context.run(asyncio.run, await_it())
+            except BoundaryError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        raise refused[0]
+
+    run = await harness.engine.start(starts_a_thread())
+
+    with pytest.raises(RunParked, match="from a callback or from another thread"):
+        await run.result()
+    assert called == []

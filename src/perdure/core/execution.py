@@ -12,7 +12,6 @@ what the journal did not answer.
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import CancelledError, Future
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
@@ -354,10 +353,10 @@ class Execution:
     def _next_key(self, name: str) -> str:
         # Taken before the first await: two branches would otherwise be numbered
         # in the order in which they happened to get on.
-        task = asyncio.current_task(self.loop)
-        if not isinstance(task, RunTask):
+        task = self.loop.current_task()
+        if task is None:
             raise BoundaryError(
-                f"Run {self.facts.id!r} called {name!r} from a callback, and not from a task.",
+                f"Run {self.facts.id!r} called {name!r} from a callback or from another thread.",
                 hint="Await it in the workflow or in a task made with asyncio.create_task.",
             )
         ordinal = task.calls
@@ -463,8 +462,8 @@ class Execution:
 
     def own(self, name: str, make: Callable[[bytes], T]) -> T:
         self._may_act()
-        task = asyncio.current_task(self.loop)
-        path = task.path if isinstance(task, RunTask) else "c"
+        task = self.loop.current_task()
+        path = task.path if task is not None else "c"
         if self._owned is None:
             self._owned = {}
         if (path, name) not in self._owned:

@@ -221,6 +221,13 @@ class RunLoop(asyncio.AbstractEventLoop):
         finally:
             _set_running_loop(outer)
 
+    def current_task(self) -> RunTask | None:
+        """The task of this loop that runs now, in this thread; None in a callback or in another thread."""
+        if _get_running_loop() is not self:
+            return None
+        task = asyncio.current_task(self)
+        return task if isinstance(task, RunTask) else None
+
     def keep(self, task: RunTask) -> None:
         """Hold a task until it is done: asyncio itself holds tasks only weakly."""
         tasks = self.tasks
