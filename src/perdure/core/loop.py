@@ -36,7 +36,7 @@ from math import ceil, isnan
 from typing import Any, ClassVar, cast
 
 from ..errors import BoundaryError, RunEvicted
-from .dropping import close_coroutine
+from .dropping import close_coroutine, part_from_waiter
 from .host import current_host
 from .ready import NOWHERE, Handle, Ready, TimerHandle
 from .refused import refuse_the_world
@@ -259,6 +259,7 @@ class RunLoop(asyncio.AbstractEventLoop):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     context.run(close_coroutine, task.get_coro())
+                    part_from_waiter(task)
         finally:
             self.tasks.clear()
             sys.set_asyncgen_hooks(*hooks)
