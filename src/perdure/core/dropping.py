@@ -39,9 +39,10 @@ def part_from_waiter(task: Any) -> None:
 
     Memory is then free at once; the collector would come only much later.
     """
-    waiter = task._fut_waiter
-    for callback, _ in (waiter._callbacks if waiter is not None else None) or ():
-        waiter.remove_done_callback(callback)
+    waiter: Any = task._fut_waiter
+    if waiter is not None:
+        for callback, _ in waiter._callbacks or ():
+            waiter.remove_done_callback(callback)
 
 
 def _close_by_force(coroutine: Any, attempt: int) -> None:

@@ -166,8 +166,10 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Run what is ready, and what that makes ready, until nothing is. Inside `with ready:`."""
         ready = self._ready
         assert ready._depth, "a run is pumped inside `with ready:`"  # pyright: ignore[reportPrivateUsage]
-        _set_running_loop(self)
-        sys.set_asyncgen_hooks(None, self._close_generator)
+        if ready.set_for is not self:  # a replay pumps one loop again and again
+            _set_running_loop(self)
+            sys.set_asyncgen_hooks(None, self._close_generator)
+            ready.set_for = self
         if self.cancelling:
             self._outer_error = sys.exc_info()[1]
             self._pumps += 1

@@ -54,13 +54,15 @@ class Ready(deque[Handle]):
     generators, which each pump sets to its own and nobody sets back in between.
     """
 
-    __slots__ = ("_depth", "_hooks", "_outer", "pumping")
+    __slots__ = ("_depth", "_hooks", "_outer", "pumping", "set_for")
 
     def __init__(self) -> None:
         super().__init__()
         self._depth = 0
         self._hooks: Any = None
         self._outer: Any = None
+        self.set_for: object = None
+        """The loop that is the running one now, with its hooks."""
         self.pumping: object = None
         """The loop whose callbacks run now."""
 
@@ -75,7 +77,7 @@ class Ready(deque[Handle]):
         if self._depth == 0:
             # Also after a KeyboardInterrupt: what was ready belongs to that run alone.
             self.clear()
-            self.pumping = None
+            self.pumping = self.set_for = None
             sys.set_asyncgen_hooks(*self._hooks)
             _set_running_loop(self._outer)
 
