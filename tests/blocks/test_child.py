@@ -275,3 +275,20 @@ async def test_a_run_that_parks_leaves_its_children_alone(harness: Harness) -> N
 
 class Broken(Exception):
     """Not yet mended."""
+
+
+@workflow
+async def ends_without_waiting() -> str:
+    child = asyncio.ensure_future(child_waits("child"))
+    await asyncio.sleep(0)
+    return f"left {'waiting' if not child.done() else 'done'}"
+
+
+async def test_a_child_asked_for_as_its_parent_ends_is_not_started(harness: Harness) -> None:
+    run = await harness.engine.start(ends_without_waiting(), id="parent")
+
+    assert await run.result() == "left waiting"
+    assert [run.id for run in (await harness.engine.list()).runs] == ["parent"]
+    await harness.crash()
+    await harness.settle()
+    assert [run.id for run in (await harness.engine.list()).runs] == ["parent"]

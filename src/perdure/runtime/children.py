@@ -142,7 +142,12 @@ class Children:
         ]
 
     def close_all(self, resident: Resident) -> None:
-        """The parent ends: cancel the children that end with it."""
+        """The parent ends: cancel the children that end with it, and do not start those that are not yet."""
+        if resident.execution.has_children:
+            # Written with the parent's end, they would live on if the worker died right after.
+            self._driver.committer.withdraw_starts(
+                lambda new: new.parent == resident.number and new.on_parent_close == "cancel"
+            )
         for child in self.open_children(resident):
             self._cancel_child(child.number)
 

@@ -126,6 +126,14 @@ class Committer:
         self._group.on_starts.append((on_start, caller))
         self.schedule()
 
+    def withdraw_starts(self, unwanted: Callable[[NewRun], bool]) -> None:
+        """Take back starts that are not on their way to disk yet; their callbacks are not called."""
+        group = self._group
+        pairs = zip(group.batch.starts, group.on_starts, strict=True)
+        kept = [(new, on_start) for new, on_start in pairs if not unwanted(new)]
+        group.batch.starts[:] = [new for new, _ in kept]
+        group.on_starts[:] = [on_start for _, on_start in kept]
+
     def add_message(self, message: Message, on_message: OnMessage | None, *, caller: bool) -> None:
         """Send a message; `on_message` gets its position."""
         self._group.batch.messages.append(message)
