@@ -483,7 +483,7 @@ def _ended_badly(row: RunRow) -> RunFailed:
         if kind is RunParked
         else ""
     )
-    error = kind(f"Run {row.id!r} {verb}{why.rstrip('.')}.", run_id=row.id, hint=hint)
+    error = kind(f"Run {row.id!r} {verb}{why}.", run_id=row.id, hint=hint)
     if row.output is not None:
         cause = decode_failure(row.output)
         if isinstance(cause, kind) and cause.run_id == row.id:

@@ -67,3 +67,25 @@ def test_what_is_forgotten_makes_room_for_records_of_the_same_batch(store: Store
     store.commit(lease, Batch(records=[record(number, 1, b"2")], forgotten=[(number, 1)]))
 
     assert [entry.payload for entry in store.records(number)] == [b"0", b"2"]
+
+
+@pytest.mark.parametrize("count", [31, 32, 33, 100])
+def test_many_records_of_a_batch_come_back_as_they_were_written(
+    store: Store, lease: Lease, count: int
+) -> None:
+    run = start(store, lease)
+    rows = [record(run, seq, str(seq).encode()) for seq in range(count)]
+
+    store.commit(lease, Batch(records=rows))
+
+    assert store.records(run) == rows
+
+
+def test_a_second_record_among_many_is_refused_and_none_is_written(store: Store, lease: Lease) -> None:
+    run = start(store, lease)
+    rows = [*(record(run, seq) for seq in range(70)), record(run, 5)]
+
+    with pytest.raises(AssertionError, match=f"record 5 of run {run}"):
+        store.commit(lease, Batch(records=rows))
+
+    assert store.records(run) == []

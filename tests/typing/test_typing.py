@@ -72,8 +72,7 @@ def complaints_about(paths: list[Path]) -> list[str]:
 
 def test_the_checker_refuses_what_is_marked_and_accepts_all_else() -> None:
     cases = sorted(path for path in HERE.glob("*.py") if path != Path(__file__).resolve())
-    if not cases:
-        pytest.skip("there are no cases yet")
+    assert cases
 
     complaints = complaints_about(cases)
 

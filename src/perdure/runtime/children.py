@@ -18,7 +18,6 @@ from ..core.commands import StartApart, StartChild
 from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
 from ..errors import ConflictError
 from ..stores.base import DROPPED, StartOutcome
-from .clock import Clock
 from .definitions import WorkflowCallLike
 from .resident import Resident
 from .worker import Worker
@@ -41,10 +40,6 @@ class Children:
         self._driver: Worker = weakref.proxy(driver)
         self.deliver: Callable[[Message], None] = lambda message: None
         """What to do with a message that this worker sent itself; set by the inbox."""
-
-    @property
-    def _clock(self) -> Clock:
-        return self._driver.clock
 
     def start(self, resident: Resident, pending: StartChild) -> None:
         """Start a child; one that is there already from before a crash is taken as it is."""
@@ -95,7 +90,7 @@ class Children:
             driver.begin(child, call.definition)
         if abandoned:
             if child.on_parent_close == "cancel":
-                self._cancel_child(child.number)
+                self.cancel_child(child.number)
         elif isinstance(pending, StartApart):
             payload = encode(child.id, "child id")
             driver.record(resident, Kind.CHILD_STARTED, pending.key, pending.digest, payload)
@@ -106,12 +101,11 @@ class Children:
         """Cancel the child of one call, whose waiter is gone."""
         for child in self._driver.store.children(resident.number):
             if child.parent_key.removesuffix("/end") == key.removesuffix("/end"):
-                self._cancel_child(child.number)
+                self.cancel_child(child.number)
 
-    def _cancel_child(self, number: int) -> None:
-        message = Message(
-            0, number, MessageKind.CANCEL, "cancelled by its parent", None, "", self._clock.now_ms()
-        )
+    def cancel_child(self, number: int, reason: str = "cancelled by its parent") -> None:
+        """Send a child its cancel."""
+        message = Message(0, number, MessageKind.CANCEL, reason, None, "", self._driver.clock.now_ms())
         hand_on = self.told(message)
 
         def sent(position: int | Exception) -> None:
@@ -129,7 +123,7 @@ class Children:
             return
         latest = store.run_by_id(ended.id)
         if latest is not None and Status(latest.status).is_open and latest.parent == ended.parent:
-            self._cancel_child(latest.number)
+            self.cancel_child(latest.number)
 
     def open_children(self, resident: Resident) -> list[RunRow]:
         """Children that are still open and end with their parent."""
@@ -149,7 +143,7 @@ class Children:
                 lambda new: new.parent == resident.number and new.on_parent_close == "cancel"
             )
         for child in self.open_children(resident):
-            self._cancel_child(child.number)
+            self.cancel_child(child.number)
 
     def told(self, message: Message) -> Callable[[int | Exception], None]:
         """A callback for the committer that hands the message on once it is on disk."""

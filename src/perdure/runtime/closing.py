@@ -102,10 +102,7 @@ class Closing:
         """Write the end of a run, or that it parks because a step failed for good."""
         if resident.closing:
             return
-        for task in resident.in_flight.values():
-            if task is not None:
-                task.cancel()
-        resident.in_flight.clear()
+        resident.cancel_steps()
         if outcome.forget_from is not None:
             _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
             self._take_back(resident, outcome.forget_from)
@@ -140,10 +137,7 @@ class Closing:
         if resident.closing:
             return
         resident.execution.commands.clear()
-        for task in resident.in_flight.values():
-            if task is not None:
-                task.cancel()
-        resident.in_flight.clear()
+        resident.cancel_steps()
         resident.execution.drop()
         if isinstance(error, JournalMismatch) and resident.row.python not in ("", PYTHON):
             error.add_note(
@@ -162,10 +156,7 @@ class Closing:
             resident.execution.has_children = True  # it may: the store knows
         else:
             resident.execution.drop()
-            for task in resident.in_flight.values():
-                if task is not None:
-                    task.cancel()
-            resident.in_flight.clear()
+            resident.cancel_steps()
         self._write_end(resident, status, output)
 
     def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:

@@ -18,8 +18,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
@@ -28,6 +29,8 @@ from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, is_empty
 
 if TYPE_CHECKING:
     from .resident import Resident
+
+T = TypeVar("T")
 
 _log = logging.getLogger("perdure")
 
@@ -151,9 +154,9 @@ class Committer:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def run_between(self, chore: Callable[[], object]) -> None:
-        """Run a chore on the writer's thread, between two commits. It must not raise."""
-        self._work.put(chore)
+    def run_between(self, chore: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Run a chore on the writer's thread, between two commits; its result goes to `then`, on the loop."""
+        self._work.put(lambda: self._loop.call_soon_threadsafe(then, chore()))
 
     # -- the loop's side -------------------------------------------------------------------------
 
@@ -322,19 +325,9 @@ class Committer:
 
 def _append(group: _Group, newer: _Group) -> None:
     """Put what was added later behind what could not be written."""
-    for name in (
-        "starts",
-        "records",
-        "forgotten",
-        "ends",
-        "wakes",
-        "states",
-        "attempts",
-        "messages",
-        "taken",
-        "replies",
-    ):
-        getattr(group.batch, name).extend(getattr(newer.batch, name))
+    for field in fields(Batch):
+        if field.name != "leases":
+            getattr(group.batch, field.name).extend(getattr(newer.batch, field.name))
     group.batch.leases = max(group.batch.leases, newer.batch.leases)
     group.residents.extend(newer.residents)
     group.values.extend(newer.values)

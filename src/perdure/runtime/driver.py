@@ -318,8 +318,3 @@ class Driver:
             _log.warning("While %s: %s", doing, error)
         else:
             _log.error("While %s", doing, exc_info=error)
-
-
-def status_of(row: RunRow) -> Status:
-    """The row's status as a Status."""
-    return Status(row.status)

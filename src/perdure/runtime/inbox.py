@@ -2,9 +2,8 @@
 
 A message is a row until the run has recorded it; the record and the removal are
 one commit. Messages from this process are handed over as soon as they are on
-disk (or, for a run in memory, become a record at once); those of other
-processes are found by looking, a few dozen times a second, which costs a few
-microseconds.
+disk; those of other processes are found by looking, a few dozen times a second,
+which costs a few microseconds.
 """
 
 from __future__ import annotations
@@ -96,9 +95,6 @@ class Inbox:
             self._waiting[message.pos] = message  # until its end is on disk
             return
         resident = driver.residents.get(message.run)
-        if resident is not None and message.kind == MessageKind.SIGNAL:
-            self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
-            return
         row = resident.row if resident is not None else driver.store.run_by_number(message.run)
         if row is None or not Status(row.status).is_open:
             self._refuse_closed(message, row)
@@ -167,13 +163,12 @@ class Inbox:
             self._take(message)  # once is enough
             return
         # Children first: the parent hears of it when they have ended.
-        waits_for = {child.number for child in driver.children.open_children(resident)}
-        if waits_for and resident.cancel_waits_for is None:
-            resident.cancel_waits_for = waits_for
-            for number in waits_for:
-                child = Message(0, number, MessageKind.CANCEL, message.name, None, "", driver.clock.now_ms())
-                driver.committer.add_message(child, driver.children.told(child), caller=False)
-        if waits_for:
+        children = driver.children.open_children(resident)
+        if children and not resident.awaits_children:
+            resident.awaits_children = True
+            for child in children:
+                driver.children.cancel_child(child.number, message.name)
+        if children:
             self._waiting[message.pos] = message
         else:
             resident.cancel_reason = message.name
@@ -181,11 +176,11 @@ class Inbox:
 
     def _child_ended(self, resident: Resident, message: Message) -> None:
         driver = self._driver
-        if resident.cancel_waits_for is not None:
+        if resident.awaits_children:
             # The run hears of its own cancellation first, and of its children's ends after.
             self._waiting[message.pos] = message
             if not driver.children.open_children(resident):
-                resident.cancel_waits_for = None
+                resident.awaits_children = False
                 self.retry_waiting(resident.number)
             return
         end = decode_end(message.payload or b"")

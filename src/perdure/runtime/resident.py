@@ -14,7 +14,7 @@ class Resident:
     """The worker's side of one run. Its execution is the pure side."""
 
     __slots__ = (
-        "armed_at_ms", "attempts", "cancel_reason", "cancel_waits_for", "closing", "crashes", "execution",
+        "armed_at_ms", "attempts", "awaits_children", "cancel_reason", "closing", "crashes", "execution",
         "in_flight", "last_at_ms", "number", "recorded", "row", "seq", "stored_wake_ms",
     )  # fmt: skip
 
@@ -36,8 +36,8 @@ class Resident:
         self.armed_at_ms: int | None = None
         self.closing = False
         """The end of the run is on its way to disk: nothing more is recorded."""
-        self.cancel_waits_for: set[int] | None = None
-        """Children that must end before this run's own cancellation is delivered."""
+        self.awaits_children = False
+        """Whether children must end before this run's own cancellation is delivered."""
         self.cancel_reason: str | None = None
         """Why it is being cancelled; None while it is not."""
 
@@ -52,7 +52,14 @@ class Resident:
         self.recorded += 1
         return record
 
+    def cancel_steps(self) -> None:
+        """Stop what is in flight; nobody waits for it any more."""
+        for task in self.in_flight.values():
+            if task is not None:
+                task.cancel()
+        self.in_flight.clear()
+
     @property
     def is_idle(self) -> bool:
         """Whether only time or a message can get this run on."""
-        return not self.in_flight and not self.recorded and not self.closing and self.cancel_waits_for is None
+        return not self.in_flight and not self.recorded and not self.closing and not self.awaits_children

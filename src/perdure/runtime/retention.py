@@ -27,8 +27,6 @@ class Retention:
         self._clock = clock
         self._committer = committer
         self._armed: Armed | None = None
-        self._removed = _AT_ONCE
-        """How many the last look removed; as many as it may means that there are more."""
 
     def start(self) -> None:
         """Look from now on."""
@@ -38,22 +36,23 @@ class Retention:
         """Look no more."""
         if self._armed is not None:
             self._armed.cancel()
+            self._armed = None
 
     def _arm(self, wait_ms: int) -> None:
         self._armed = self._clock.arm(self._clock.now_ms() + wait_ms, self._look, background=True)
 
     def _look(self) -> None:
-        if self._removed < _AT_ONCE:  # the look before this one found few: that was all
-            self._removed = _AT_ONCE
-            self._arm(_LOOK_EVERY_MS)
-            return
         before_ms = self._clock.now_ms() - KEPT_MS
-        self._removed = 0
-        self._committer.run_between(lambda: self._remove(before_ms))
-        self._arm(_GO_ON_MS)
+        self._committer.run_between(lambda: self._remove(before_ms), self._removed)
 
-    def _remove(self, before_ms: int) -> None:
+    def _remove(self, before_ms: int) -> int:
+        """On the writer's thread."""
         try:
-            self._removed = self._store.remove_ended(before_ms=before_ms, limit=_AT_ONCE)
+            return self._store.remove_ended(before_ms=before_ms, limit=_AT_ONCE)
         except StoreError as error:
             _log.warning("Runs that ended long ago could not be removed: %s", error)
+            return 0
+
+    def _removed(self, count: int) -> None:
+        if self._armed is not None:
+            self._arm(_GO_ON_MS if count == _AT_ONCE else _LOOK_EVERY_MS)

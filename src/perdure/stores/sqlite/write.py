@@ -96,9 +96,10 @@ def remove_ended(connection: apsw.Connection, *, before_ms: int, limit: int) -> 
 
 def _write_records(connection: apsw.Connection, records: Sequence[Record]) -> None:
     try:
+        rest = records
         if len(records) >= _TOGETHER and not any_large(records, (5,)):
-            records = _write_together(connection, records)
-        write_rows(connection, _INSERT_RECORD, records, (5,))
+            rest = _write_together(connection, records)
+        write_rows(connection, _INSERT_RECORD, rest, (5,))
     except apsw.ConstraintError as error:
         connection.execute("ROLLBACK")
         raise AssertionError(
