@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from perdure import NonRetryable, Run, RunCancelled, RunFailed, RunStatus, Signal, step, workflow
+from perdure import NonRetryable, Run, RunCancelled, RunFailed, RunStatus, RunTimedOut, Signal, step, workflow
 from perdure.testing import Harness
 
 release = Signal[str]("release")
@@ -51,6 +51,22 @@ async def awaits_a_child() -> str:
 async def the_child(harness: Harness, workflow_name: str = "child_waits") -> Run[object]:
     page = await harness.engine.list(workflow=workflow_name)
     return await harness.engine.get(page.runs[0].id)
+
+
+@workflow
+async def middle_waits() -> str:
+    try:
+        return await child_waits("leaf")
+    finally:
+        await notes_end("middle")
+
+
+@workflow
+async def root_waits() -> str:
+    try:
+        return await middle_waits()
+    finally:
+        await notes_end("root")
 
 
 async def test_a_child_is_a_run_of_its_own_and_its_result_is_the_awaits(harness: Harness) -> None:
@@ -148,20 +164,6 @@ async def test_a_cancel_of_the_parent_survives_a_crash_in_the_middle(harness: Ha
 
 
 async def test_grandchildren_answer_and_are_cancelled_from_the_leaves_up(harness: Harness) -> None:
-    @workflow
-    async def middle_waits() -> str:
-        try:
-            return await child_waits("leaf")
-        finally:
-            await notes_end("middle")
-
-    @workflow
-    async def root_waits() -> str:
-        try:
-            return await middle_waits()
-        finally:
-            await notes_end("root")
-
     first = await harness.engine.start(root_waits(), id="first")
     await harness.settle()
     await (await the_child(harness)).send(release, "well")
@@ -191,6 +193,31 @@ async def test_a_timeout_around_a_child_cancels_it(harness: Harness) -> None:
     assert await run.result() == "too slow"
     with pytest.raises(RunCancelled, match="by its parent"):
         await (await the_child(harness)).result()
+
+
+async def test_a_run_out_of_time_hears_of_it_when_its_children_have_ended(harness: Harness) -> None:
+    parent = await harness.engine.start(root_waits(), timeout=30)
+    await harness.settle()
+
+    await harness.advance(30)
+
+    with pytest.raises(RunTimedOut):
+        await parent.result()
+    assert ended == ["leaf", "middle", "root"]
+
+
+async def test_a_crash_while_children_end_does_not_lose_a_timeout(harness: Harness) -> None:
+    await harness.engine.start(root_waits(), id="root", timeout=30)
+    await harness.settle()
+    harness.store.before_commit = lambda batch: harness.store.kill() if ended else None
+    harness.clock.jump(31)
+    await harness.until(lambda: harness.engine.driver.committer.error)
+
+    engine = await harness.crash()
+
+    with pytest.raises(RunTimedOut):
+        await (await engine.get("root")).result()
+    assert ended[-2:] == ["middle", "root"]
 
 
 async def test_a_timeout_that_fires_while_the_child_is_being_started_cancels_it_too(harness: Harness) -> None:

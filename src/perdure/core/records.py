@@ -91,6 +91,8 @@ class MessageKind(IntEnum):
     RESUME = 6
     CHILD_ENDED = 7
     """`name` is the parent's key for the call, `payload` a `ChildEnd`."""
+    TIMEOUT = 8
+    """A run that has children has used up its time; one without is told so by its timer."""
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False):

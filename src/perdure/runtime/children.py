@@ -125,6 +125,17 @@ class Children:
         if latest is not None and Status(latest.status).is_open and latest.parent == ended.parent:
             self.cancel_child(latest.number)
 
+    def hold_back_timeout(self, resident: Resident) -> bool:
+        """Whether a run's own timeout must wait for its children, which are then cancelled first."""
+        if resident.awaits_children:
+            return True
+        if not self.open_children(resident):
+            return False
+        now_ms = self._driver.clock.now_ms()
+        message = Message(0, resident.number, MessageKind.TIMEOUT, "out of time", None, "", now_ms)
+        self._driver.committer.add_message(message, self.told(message), caller=False)
+        return True
+
     def open_children(self, resident: Resident) -> list[RunRow]:
         """Children that are still open and end with their parent."""
         if not resident.execution.has_children:

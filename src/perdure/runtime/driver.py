@@ -230,7 +230,8 @@ class Driver:
         resident.armed_at_ms = None
         facts = resident.execution.facts
         if facts.deadline_ms is not None and facts.deadline_ms <= at_ms:
-            self.record(resident, Kind.CANCEL, "timeout", 0, None)
+            if not self.children.hold_back_timeout(resident):
+                self.record(resident, Kind.CANCEL, "timeout", 0, None)
         else:
             self.record(resident, Kind.TICK, "", 0, None)
 

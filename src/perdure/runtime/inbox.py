@@ -128,7 +128,7 @@ class Inbox:
                 self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
             case MessageKind.UPDATE:
                 self._update(resident, message)
-            case MessageKind.CANCEL:
+            case MessageKind.CANCEL | MessageKind.TIMEOUT:
                 self._cancel(resident, message)
             case MessageKind.CHILD_ENDED:
                 self._child_ended(resident, message)
@@ -172,7 +172,8 @@ class Inbox:
             self._waiting[message.pos] = message
         else:
             resident.cancel_reason = message.name
-            self._record(resident, message, Kind.CANCEL, "cancel", message.name.encode())
+            how = "timeout" if message.kind == MessageKind.TIMEOUT else "cancel"
+            self._record(resident, message, Kind.CANCEL, how, message.name.encode())
 
     def _child_ended(self, resident: Resident, message: Message) -> None:
         driver = self._driver
