@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Protocol
 
@@ -24,8 +23,7 @@ from .definitions import StepCallLike
 from .limits import Limits
 from .processes import Processes
 from .resident import Resident
-
-_THREADS = 32
+from .threads import Threads
 
 
 class Recorder(Protocol):
@@ -48,7 +46,7 @@ class Effects:
         """Whether the engine closes: no step begins any more."""
         self.waiting = 0
         """Steps that wait for their next attempt."""
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._processes: Processes | None = None
 
     def start(self, resident: Resident, pending: RunStep) -> None:
@@ -68,7 +66,7 @@ class Effects:
         definition = call.definition
         if definition.place == "thread":
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="perdure-step")
+                self._threads = Threads(self.loop)
             context = copy_context()
 
             def work() -> Any:
@@ -76,7 +74,7 @@ class Effects:
                     self.loop.call_soon_threadsafe(begun)
                 return context.run(definition.fn, *call.args, **call.kwargs)
 
-            return await self.loop.run_in_executor(self._threads, work)
+            return await self._threads.call(work)
         if self._processes is None:
             self._processes = Processes()
         return await self._processes.run(definition, call.data, running.info(), begun)
@@ -84,7 +82,7 @@ class Effects:
     async def stop(self) -> None:
         """Let the pools go. Threads that still run are left to end by themselves."""
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.stop()
         if self._processes is not None:
             await self._processes.stop()
 
