@@ -37,10 +37,7 @@ class WorkflowCall(Call[R]):
         """
         self._begun = True
         if self._data is None:
-            arguments = self.definition.arguments
-            data = arguments.encode_object(self.args, self.kwargs)
-            # Read and written again: a float given as 86400 is 86400.0 for whoever reads it back.
-            self._data = arguments.encode_object(*arguments.decode_object(data))
+            self._data = self.definition.arguments.encode_input(self.args, self.kwargs)
         return self._data
 
     def __await__(self) -> Generator[Any, Any, R]:

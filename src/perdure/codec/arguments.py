@@ -106,8 +106,19 @@ class Arguments:
     ) -> bytes:
         """Return the call as a JSON object by parameter name, defaults filled in."""
         parts = self._encode_each(self._spread(*args, **kwargs), where)
-        fields = [write(name) + b":" + part for name, part in zip(self.names, parts, strict=True)]
+        fields = map(bytes.__add__, self._prefixes, parts)
         return self._within_limit(b"{" + b",".join(fields) + b"}", where)
+
+    def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Return what `encode_object` does, and the same for calls that mean the same.
+
+        Raises NotSerialisable, or NotDecodable for a value that its hint does not fit.
+        """
+        data = self.encode_object(args, kwargs)
+        if not kwargs and self._is_simple and self._are_plain(args) and len(args) == len(self.names):
+            return data
+        # Read and written again: a float given as 86400 is 86400.0 for whoever reads it back.
+        return self.encode_object(*self.decode_object(data))
 
     def _encode_each(self, values: tuple[Any, ...], where: str | Callable[[], str]) -> list[bytes]:
         parts: list[bytes] = []
@@ -150,13 +161,21 @@ class Arguments:
         """
         if kwargs or len(args) > self._positional:
             return self.decode(data)
-        return (args, kwargs) if all(map(_contains, self._plain, map(type, args))) else self.decode(data)
+        return (args, kwargs) if self._are_plain(args) else self.decode(data)
+
+    def _are_plain(self, args: tuple[Any, ...]) -> bool:
+        return all(map(_contains, self._plain, map(type, args)))
 
     def decode_object(self, data: bytes) -> Call:
         """Return what `encode_object` wrote, in any order; what is missing gets its default.
 
         Raises NotDecodable for names that are unknown or missing, and for values that do not fit.
         """
+        if self._is_simple:
+            try:
+                return msgspec.structs.astuple(self._read_fields(data)), {}
+            except Exception:
+                pass  # said better below, or helped by a default
         try:
             raws = _read_object(data)
         except msgspec.DecodeError as error:
@@ -324,6 +343,19 @@ class Arguments:
         except TypeError:  # a union that only pydantic reads: one parameter at a time
             return _refuse
 
+    @cached_property
+    def _read_fields(self) -> Callable[[bytes], msgspec.Struct]:
+        fields = [(name, self._hints[name]) for name in self.names]
+        try:
+            struct = msgspec.defstruct(self.name, fields, forbid_unknown_fields=True)
+            return msgspec.json.Decoder(struct, dec_hook=decode_hook).decode
+        except TypeError:
+            return _refuse
+
+    @cached_property
+    def _prefixes(self) -> list[bytes]:
+        return [write(name) + b":" for name in self.names]
+
     # ── for people ──
 
     def describe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -335,7 +367,7 @@ class Arguments:
         return f"{self.name}({text if len(text) <= room else text[: room - 1] + '…'})"
 
 
-def _refuse(data: bytes) -> tuple[Any, ...]:
+def _refuse(data: bytes) -> Any:
     raise TypeError
 
 
