@@ -183,3 +183,43 @@ async def test_updates_of_an_evicted_run_are_answered(tmp_path: Path) -> None:
 
     assert evicted
     assert answer == "at the sea"
+
+
+async def test_an_update_recorded_beside_the_record_that_ends_the_run_is_refused(harness: Harness) -> None:
+    run = await harness.engine.start(lives_somewhere(), id="one")
+    harness.store.hold_up_commits()
+    leaving = asyncio.create_task(run.send(leave, "now"))
+    asking = asyncio.create_task(run.update(move, "the sea"))  # both are recorded in the commit after theirs
+    await harness.until(lambda: harness.store.held_up)
+
+    harness.store.release_commits()
+
+    with pytest.raises(RunClosed, match="'one'"):
+        await asking
+    await leaving
+
+
+async def test_who_waits_for_an_update_hears_that_the_run_was_terminated(harness: Harness) -> None:
+    gate = asyncio.Event()
+
+    @step
+    async def waits_for_the_gate() -> None:
+        await gate.wait()
+
+    @workflow
+    async def never_answers() -> None:
+        async def handle(to: str) -> str:
+            await waits_for_the_gate()
+            return to
+
+        move.handle(handle)
+        await leave.receive()
+
+    run = await harness.engine.start(never_answers(), id="one")
+    asking = asyncio.create_task(run.update(move, "the sea"))
+    await harness.until(lambda: harness.engine.running_steps)
+
+    await run.terminate()
+
+    with pytest.raises(RunClosed, match="'one'"):
+        await asking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.core.records import MessageKind, Status
+from perdure.core.records import Message, MessageKind, Status
 from perdure.stores.base import Batch, Lease, StartOutcome, Store
 from tests.stores.build import LARGE, end, new_run, start
 
@@ -175,3 +175,18 @@ def test_a_submitted_start_leaves_a_message_for_the_worker(store: Store, lease: 
     assert [(message.run, message.kind) for message in sent] == [
         (committed.starts[0].run.number, MessageKind.STARTED)
     ]
+
+
+def test_what_is_handed_on_to_a_run_is_sent_to_it_in_the_commit_that_starts_it(
+    store: Store, lease: Lease
+) -> None:
+    messages = (
+        Message(0, 0, MessageKind.SIGNAL, "approval", b'"ann"', "", 1),
+        Message(0, 0, MessageKind.UPDATE, "move", b'"home"', "request", 1),
+    )
+
+    committed = store.commit(lease, Batch(starts=[new_run(messages=messages)]))
+
+    number = committed.starts[0].run.number
+    sent = store.messages(after=0, limit=10)
+    assert [message._replace(pos=0) for message in sent] == [m._replace(run=number) for m in messages]

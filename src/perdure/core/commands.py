@@ -99,3 +99,7 @@ class Outcome(NamedTuple):
     """Of CONTINUED: the call that the next generation makes."""
     forget_from: int | None = None
     """Of PARKED: records from this one on are taken back, so that the step is asked for again."""
+    unreceived: tuple[tuple[str, bytes], ...] = ()
+    """Of CONTINUED: signals, by name and value, that nobody received."""
+    seq: int = 0
+    """The first record that came too late for the run to hear of it."""

@@ -35,7 +35,7 @@ from .ending import holds, undo_all
 from .host import Decode, Failures, RunFacts, current_host
 from .journal import mismatch, step_without_caller, undecodable
 from .loop import RunLoop, RunTask
-from .mailbox import Mailbox
+from .mailbox import Mailbox, unreceived
 from .ready import Ready
 from .records import Kind, Record, Status
 from .updates import Updates
@@ -280,7 +280,7 @@ class Execution:
             self.loop.pump()
             self._settle()
             return
-        self.outcome = self._outcome(root, error)
+        self.outcome = self._outcome(root, error)._replace(seq=self.seq)
         self._end()
 
     def _outcome(self, root: RunTask, error: BaseException | None) -> Outcome:
@@ -291,7 +291,8 @@ class Execution:
             except Exception as refused:
                 return Outcome(Status.FAILED, encode(refused), refused)
         if isinstance(error, ContinueAsNew):
-            return Outcome(Status.CONTINUED, None, None, self._next_call)
+            left = unreceived(self._mailboxes or {})
+            return Outcome(Status.CONTINUED, None, None, self._next_call, None, left)
         if isinstance(error, CancelledError):
             status = Status.TIMED_OUT if self._cancelled_by == "timeout" else Status.CANCELLED
             return Outcome(status, encode(error), error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .host import Decode
@@ -66,8 +66,18 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def items(self) -> Iterable[bytes]:
+        """What nobody has received, in the order of arrival."""
+        return self._items
+
     def handle(self, handler: Callable[[Any], None]) -> None:
         """Give every value to `handler` from now on, those that wait already first."""
         self._handler = handler
         while self._items:
             handler(self.get_nowait())
+
+
+def unreceived(mailboxes: Mapping[str, Mailbox]) -> tuple[tuple[str, bytes], ...]:
+    """What nobody has received, by the signal's name."""
+    return tuple((name, payload) for name, mailbox in mailboxes.items() for payload in mailbox.items)

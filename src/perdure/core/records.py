@@ -116,6 +116,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     parent_key: str = ""
     on_parent_close: str = "cancel"
     """`cancel` or `abandon`."""
+    messages: tuple[Message, ...] = ()
+    """Sent to the run in the commit that starts it; their `run` is not known yet."""
 
 
 class RunRow(NamedTuple):

@@ -18,7 +18,7 @@ import msgspec
 
 from ..codec.failures import encode_failure
 from ..core.commands import Outcome
-from ..core.records import Message, MessageKind, NewRun, RunRow, Status
+from ..core.records import Kind, Message, MessageKind, NewRun, Record, RunRow, Status
 from ..errors import JournalMismatch, PerdureError, RunCancelled, RunFailed, RunTimedOut
 from ..stores.base import Reply, RunEnd, StartOutcome
 from .children import Children
@@ -106,9 +106,29 @@ class Closing:
         if outcome.forget_from is not None:
             _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
             self._take_back(resident, outcome.forget_from)
+        late = self._recorded_since(resident, outcome.seq) if resident.seq > outcome.seq else []
         self._write_end(resident, outcome.status, self._output(resident, outcome))
         if outcome.status is Status.CONTINUED:
-            self._continue(resident.row, outcome.next_call)
+            self._continue(resident.row, outcome, late)
+        elif outcome.status is not Status.PARKED:
+            self._refuse_updates(late)
+
+    def _recorded_since(self, resident: Resident, seq: int) -> list[Record]:
+        """Records on disk, or on their way there, that the run never heard of."""
+        on_disk = self._driver.store.records(resident.number)
+        on_their_way = [
+            record for record in self._driver.committer.batch.records if record.run == resident.number
+        ]
+        return [record for record in [*on_disk, *on_their_way] if record.seq >= seq]
+
+    def _refuse_updates(self, records: list[Record]) -> None:
+        """Tell whoever asked that the run has ended; who has an answer already keeps it."""
+        committer, now_ms = self._driver.committer, self._driver.clock.now_ms()
+        for record in records:
+            if record.kind == Kind.UPDATE:
+                reply = Reply(record.key.rpartition("/")[2], False, None, now_ms)
+                committer.batch.replies.append(reply)
+                committer.after_commit(lambda error, reply=reply: self.answer(reply, error))
 
     def _take_back(self, resident: Resident, seq: int) -> None:
         """Forget the failure that parks a run, and only that: what was recorded after it moves up by one."""
@@ -157,6 +177,7 @@ class Closing:
         else:
             resident.execution.drop()
             resident.cancel_steps()
+        self._refuse_updates(self._recorded_since(resident, 0))
         self._write_end(resident, status, output)
 
     def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:
@@ -187,9 +208,9 @@ class Closing:
                 else:
                     waiter.set_exception(error)
 
-    def _continue(self, row: RunRow, call: Any) -> None:
+    def _continue(self, row: RunRow, outcome: Outcome, late: list[Record]) -> None:
         driver = self._driver
-        next_call: WorkflowCallLike = call
+        next_call: WorkflowCallLike = outcome.next_call  # pyright: ignore[reportAssignmentType] (opaque there)
         driver.registry.add(next_call.definition)
         now_ms = driver.clock.now_ms()
         timeout_ms = next_call.definition.timeout_ms
@@ -205,10 +226,36 @@ class Closing:
             parent=row.parent,
             parent_key=row.parent_key,
             on_parent_close=row.on_parent_close,
+            messages=_handed_on(outcome.unreceived, late, now_ms),
         )
 
         def begin(outcome: StartOutcome | Exception) -> None:
             if not isinstance(outcome, Exception) and outcome.verdict == "started":
                 driver.begin(outcome.run, next_call.definition)
+                driver.look_for_messages()  # what is handed on comes before what is sent from now on
 
         driver.committer.add_start(new, begin, caller=False)
+
+
+_MESSAGES: dict[int, MessageKind] = {
+    Kind.SIGNAL: MessageKind.SIGNAL,
+    Kind.UPDATE: MessageKind.UPDATE,
+    Kind.CANCEL: MessageKind.CANCEL,
+}
+
+
+def _handed_on(
+    unreceived: tuple[tuple[str, bytes], ...], late: list[Record], now_ms: int
+) -> tuple[Message, ...]:
+    """What a run that continues as new leaves to the next generation: nothing that was sent is lost."""
+    messages = [Message(0, 0, MessageKind.SIGNAL, name, payload, "", now_ms) for name, payload in unreceived]
+    for record in late:
+        kind = _MESSAGES.get(record.kind)
+        if kind is MessageKind.UPDATE:
+            name, _, request = record.key.rpartition("/")
+            messages.append(Message(0, 0, kind, name, record.payload, request, now_ms))
+        elif kind is MessageKind.CANCEL:
+            messages.append(Message(0, 0, kind, (record.payload or b"").decode(), None, "", now_ms))
+        elif kind is not None:
+            messages.append(Message(0, 0, kind, record.key, record.payload, "", now_ms))
+    return tuple(messages)

@@ -41,7 +41,7 @@ from .clock import Clock, Source
 from .closing import Closing
 from .committer import Committer
 from .definitions import WorkflowDefinition
-from .effects import Effects
+from .effects import Effects, Recorder
 from .registry import Registry
 from .resident import Resident
 from .timers import Timers
@@ -67,15 +67,18 @@ class Driver:
         *,
         on_fatal: Callable[[BaseException], None],
         residents_kept: int = RESIDENTS_KEPT,
+        make_committer: type[Committer] = Committer,
+        make_effects: Callable[[Recorder, Clock, Source], Effects] = Effects,
     ) -> None:
+        """`make_committer` and `make_effects` are for tests, which look on at both."""
         self.store = store
         self.registry = registry
         self.clock = clock
         self.source = source
         self.turn = Ready()
         """Entered around everything that pumps runs."""
-        self.committer = Committer(store, lease, self.turn, self.deliver, on_fatal)
-        self.effects = Effects(self, clock, source)
+        self.committer = make_committer(store, lease, self.turn, self.deliver, on_fatal)
+        self.effects = make_effects(self, clock, source)
         self.timers = Timers(clock, store, self._time_has_come)
         self.children = Children(self)
         self.closing = Closing(self, self.children)
@@ -89,6 +92,8 @@ class Driver:
         """Runs whose end, or parking, is on its way to disk: they may not be loaded meanwhile."""
         self.retry_messages: Callable[[int], None] = lambda number: None
         """Look again at messages that a run could not take; set by the inbox."""
+        self.look_for_messages: Callable[[], None] = lambda: None
+        """Look now, and not in a while; set by the inbox."""
         self.take_up_unknown: Callable[[], None] = lambda: None
         """Bring in runs whose workflow has become known; set by `Recovery`."""
         self.stopped = False

@@ -41,10 +41,12 @@ class Inbox:
         self._timer: asyncio.TimerHandle | None = None
         driver.children.deliver = self.hand_over
         driver.retry_messages = self.retry_waiting
+        driver.look_for_messages = self._look
 
     def start(self) -> None:
         """Take what is there, and look for more from now on."""
         self._look()
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self.start)
 
     def stop(self) -> None:
         """Look no more."""
@@ -64,7 +66,6 @@ class Inbox:
                 self._driver.take_up_unknown()
         except StoreError as error:
             self._driver.complain(error, "looking for messages")
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
 
     def hand_over(self, message: Message) -> None:
         """A message of this process is on disk: do not wait until it is found."""
@@ -233,7 +234,9 @@ class Inbox:
 
     def _forward(self, message: Message, latest: RunRow) -> None:
         """The run continued as new before it could take the message: it goes to the run that goes on."""
-        onward = message._replace(pos=0, run=latest.number)
+        # A signal's own id is kept with the run that ended, and is looked for there.
+        request = message.request if message.kind == MessageKind.UPDATE else ""
+        onward = message._replace(pos=0, run=latest.number, request=request)
         hand_on = self._driver.children.told(onward)
 
         def sent(position: int | Exception) -> None:

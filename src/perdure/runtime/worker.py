@@ -53,6 +53,11 @@ class Worker(Protocol):
         ...
 
     @property
+    def look_for_messages(self) -> Callable[[], None]:
+        """Look now for messages that were written by others than this worker's senders."""
+        ...
+
+    @property
     def retry_messages(self) -> Callable[[int], None]:
         """Look again at messages that a run could not take."""
         ...

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import apsw
 
-from ...core.records import Message
+from ...core.records import Message, MessageKind
 from ..base import DROPPED, KNOWN
 from . import blobs
 from .statements import SQL
 
 _RESERVE = SQL["reserve_numbers"]
 _HAS_REQUEST = SQL["has_request"]
+_HAD_REQUEST = SQL["had_request"]
 _INSERT_REQUEST = SQL["insert_request"]
 _INSERT_MESSAGE = SQL["insert_message"]
 
@@ -32,12 +33,27 @@ def send_messages(connection: apsw.Connection, messages: Sequence[Message]) -> l
     return [_send(connection, message, position) for position, message in enumerate(messages, first)]
 
 
+def hand_on(connection: apsw.Connection, messages: Sequence[Message]) -> None:
+    """Keep what the run before had: each request in it was taken once already, by that run."""
+    first = reserve_numbers(connection, "message", len(messages))
+    for position, message in enumerate(messages, first):
+        _keep(connection, message, position)
+
+
 def _send(connection: apsw.Connection, message: Message, position: int) -> int:
     if message.request:
+        if message.kind == MessageKind.SIGNAL:
+            had: Any = connection.execute(_HAD_REQUEST, (message.run, message.request)).get
+            if had:
+                return KNOWN
         connection.execute(_INSERT_REQUEST, (message.run, message.request))
         if connection.changes() == 0:
             known: Any = connection.execute(_HAS_REQUEST, (message.run, message.request)).get
             return KNOWN if known else DROPPED
+    return _keep(connection, message, position)
+
+
+def _keep(connection: apsw.Connection, message: Message, position: int) -> int:
     held = blobs.put(connection, message.payload)
     columns = (position, message.run, message.kind, message.name, held, message.request, message.at_ms)
     connection.execute(_INSERT_MESSAGE, columns)

@@ -15,7 +15,7 @@ from ...core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..base import StartOutcome
 from . import blobs
 from .connection import Row
-from .messages import reserve_numbers, send_messages
+from .messages import hand_on, reserve_numbers, send_messages
 from .statements import SQL
 
 _INSERT_FIRST = SQL["insert_first_run"]
@@ -49,6 +49,10 @@ def write_starts(connection: apsw.Connection, starts: Sequence[NewRun], *, url: 
     ]
     if tags:
         connection.executemany(_INSERT_TAG, tags)
+    for start, outcome in zip(starts, outcomes, strict=True):
+        if start.messages and outcome.verdict == "started":
+            number = outcome.run.number
+            hand_on(connection, [message._replace(run=number) for message in start.messages])
     return outcomes
 
 

@@ -101,6 +101,16 @@ ON CONFLICT DO NOTHING
 -- name: has_request
 SELECT 1 FROM request WHERE run = ? AND request = ?
 
+-- name: had_request
+WITH RECURSIVE earlier (number, id, generation) AS (
+    SELECT number, id, generation FROM run WHERE number = ?1
+    UNION ALL
+    SELECT run.number, run.id, run.generation FROM earlier JOIN run
+    ON run.id = earlier.id AND run.generation = earlier.generation - 1
+    WHERE NOT run.latest AND run.status = 8
+)
+SELECT 1 FROM earlier JOIN request ON request.run = earlier.number WHERE request.request = ?2
+
 -- name: insert_message
 INSERT INTO message (pos, run, kind, name, payload, request, at_ms)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2 AND status <= 2)
@@ -158,6 +168,21 @@ SELECT record.seq, record.kind, record.key, record.digest, record.at_ms, record.
 FROM run CROSS JOIN record ON record.run = run.number
 WHERE run.status = 1 AND run.wake_at_ms = 0 AND run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq
+
+-- Not by an index: that of open runs is in another order, and would be sorted for each page.
+-- name: open_runs
+SELECT {run_columns} FROM run NOT INDEXED
+WHERE status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
+
+-- name: open_records
+SELECT record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run
+FROM run NOT INDEXED CROSS JOIN record ON record.run = run.number
+WHERE run.status <= 2 AND run.number BETWEEN ? AND ?
+ORDER BY run.number, record.seq
+
+-- name: parked_runs
+SELECT {run_columns} FROM run
+WHERE status = 2 AND wake_at_ms IS NULL AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: sleeping_runs
 SELECT wake_at_ms, number FROM run
