@@ -84,7 +84,7 @@ async def test_patched_code_runs_in_new_runs_and_in_their_replays_only(harness: 
     await harness.settle()
     await harness.stop()
     new_code = True
-    await harness.start()
+    await harness.open()
     await harness.engine.start(changes_over_time(), id="after")
     await harness.settle()
     await harness.crash()
@@ -101,3 +101,27 @@ async def test_patched_code_runs_in_new_runs_and_in_their_replays_only(harness: 
 async def test_outside_a_run_there_is_no_such_thing(ask: object) -> None:
     with pytest.raises(OutsideRun):
         ask()  # type: ignore[operator]
+
+
+async def test_a_task_that_failed_and_that_nobody_awaited_is_told_of_once(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    @workflow
+    async def forgets_a_task() -> str:
+        async def fails() -> None:
+            raise ValueError("nobody hears me")
+
+        task = asyncio.create_task(fails())
+        await asyncio.sleep(1)
+        return "done" if task.done() else "not yet"
+
+    await harness.engine.start(forgets_a_task(), id="one")
+    await harness.settle()
+    await harness.restart()
+
+    await harness.advance(1)
+
+    assert await (await harness.engine.get("one")).result() == "done"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["A task of run 'one' failed, and nobody awaited it."]
+    assert "nobody hears me" in caplog.text

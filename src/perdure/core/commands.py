@@ -85,7 +85,13 @@ class AnswerUpdate(NamedTuple):
     payload: bytes
 
 
-Command = PendingCall | CancelCall | Publish | MarkPatch | AnswerUpdate
+class Unheard(NamedTuple):
+    """A task failed and nobody awaited it: say so, for its error is seen nowhere else."""
+
+    error: BaseException
+
+
+Command = PendingCall | CancelCall | Publish | MarkPatch | AnswerUpdate | Unheard
 
 
 class Outcome(NamedTuple):

@@ -31,7 +31,7 @@ from .commands import (
     StartApart,
     StartChild,
 )
-from .ending import holds, undo_all
+from .ending import heed, holds, undo_all, unheard_failures
 from .host import Decode, Failures, RunFacts, current_host
 from .journal import mismatch, step_without_caller, undecodable
 from .loop import RunLoop, RunTask
@@ -259,13 +259,10 @@ class Execution:
                     self._orphans.append(pending)
 
     def _hear_complaints(self) -> None:
-        complaints, self.loop.complaints = self.loop.complaints or [], None
-        for complaint in complaints:
-            error = complaint.get("exception")
-            if complaint.get("message") == "a callback raised" and error is not None:
-                if not isinstance(error, Exception):
-                    error = BoundaryError(f"A callback of run {self.facts.id!r} raised {error!r}.")
-                self._broken = error
+        broken, unheard = heed(self.loop.complaints or [], self.facts.id)
+        self.loop.complaints, self._broken = None, broken or self._broken
+        if not self.replaying:
+            self.commands.extend(unheard)
 
     def _root_done(self, root: RunTask, error: BaseException | None) -> None:
         if self._body_error is not None:
@@ -319,6 +316,7 @@ class Execution:
         if self.updates is not None:
             self.updates.refuse_unfinished()
         if not self.replaying:
+            self.commands.extend(unheard_failures(self.loop.tasks))
             self.commands.extend(CancelCall(pending) for pending in self._pending.values())
         self._abandoned = {*(self._abandoned or ()), *self._pending}
         self._pending.clear()

@@ -29,6 +29,7 @@ from ..core.commands import (
     Publish,
     RunStep,
     StartChild,
+    Unheard,
 )
 from ..core.execution import Execution
 from ..core.host import RunFacts
@@ -187,6 +188,8 @@ class Driver:
                 row = StateRow(resident.number, state, version, payload, self.clock.now_ms())
                 self.committer.batch.states.append(row)
                 self.committer.schedule()
+            case Unheard(error):
+                _log.error("A task of run %r failed, and nobody awaited it.", resident.row.id, exc_info=error)
             case MarkPatch(name):
                 self.record(resident, Kind.PATCH, name, 0, None)
             case AnswerUpdate(request, ok, payload):
