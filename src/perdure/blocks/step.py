@@ -36,16 +36,18 @@ class StepCall(Call[R]):
         self.is_stale = False
         self._begun = False
         self._iterator = None
-        self._host = current_host.get(None)
-        if self._host is not None:
-            try:
-                self.data = definition.arguments.encode(args, kwargs)
-                self.is_stale = self._host.replaying  # most calls of a replay never run
-                if not self.is_stale:
-                    self.renew()
-            except BaseException:
-                self._begun = True
-                raise
+        self._host = host = current_host.get(None)
+        if host is None:
+            definition.arguments.bind(args, kwargs)
+            return
+        try:
+            self.data = definition.arguments.encode(args, kwargs)  # binds them too
+            self.is_stale = host.replaying  # most calls of a replay never run
+            if not host.replaying:
+                self.renew()
+        except BaseException:
+            self._begun = True
+            raise
 
     def __await__(self) -> Generator[Any, Any, R]:
         self._begun = True
@@ -105,7 +107,6 @@ class Step(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
         """Make a call: await it. Raises TypeError for wrong arguments, NotSerialisable in a run."""
-        self.arguments.bind(args, kwargs)
         return StepCall(self, args, kwargs)
 
     async def call_plainly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:

@@ -49,6 +49,11 @@ _NEVER_S = 253_402_300_800.0
 _REFUSALS_MAX = 1000
 # How often in one event a task that swallows the run's cancel meets it again.
 _AGAIN_MAX = 20
+# In 3.11 `asyncio.current_task` is Python, and each call of a step asks.
+_current_task: Callable[[Any], asyncio.Task[Any] | None] = (
+    asyncio.current_task if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks.get  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+)
+_ASYNCIO_TASKS = vars(sys.modules["asyncio.tasks"])
 # Below the salt of the run: the order of a set of tasks is that of their numbers.
 _SALT_SHIFT = 20
 _SALT_MASK = (1 << 40) - 1
@@ -118,18 +123,15 @@ def _given_to_as_completed() -> Any:
     addresses in memory.
     """
     frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
-    if frame.f_code.co_name not in {"_ensure_future", "ensure_future"}:
+    if frame.f_globals is not _ASYNCIO_TASKS:
         return None
-    for _ in range(3):
+    for _ in range(4):
         caller = frame.f_back
-        if caller is None or caller.f_globals.get("__name__") != "asyncio.tasks":
-            return None
+        if caller is None or caller.f_globals is not _ASYNCIO_TASKS:
+            break
         frame = caller
-        if frame.f_code.co_name == "as_completed":
-            return frame.f_locals["fs"]
-        if frame.f_code.co_name == "__init__":  # _AsCompletedIterator, Python 3.13
-            return frame.f_locals.get("aws")
-    return None
+    # Each look at a frame's code is told to the process's audit hooks: one is enough.
+    return frame.f_locals["fs"] if frame.f_code.co_name == "as_completed" else None
 
 
 class RunLoop(asyncio.AbstractEventLoop):
@@ -227,7 +229,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         """The task of this loop that runs now, in this thread; None in a callback or in another thread."""
         if _get_running_loop() is not self:
             return None
-        task = asyncio.current_task(self)
+        task = _current_task(self)
         return task if isinstance(task, RunTask) else None
 
     def keep(self, task: RunTask) -> None:
