@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
-from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -268,7 +267,7 @@ class Client:
         drawn = door.source.bytes(32)
         timeout_ms = to_ms(timeout, "timeout") if timeout is not None else definition.timeout_ms
         return NewRun(
-            id=id if id is not None else str(UUID(bytes=drawn[16:], version=4)),
+            id=id if id is not None else drawn[16:].hex(),
             workflow=definition.name,
             input=call.input(),
             seed=drawn[:16],
