@@ -38,8 +38,8 @@ def measure(work: Work) -> Iterator[Figure]:
     each_plain: list[float] = []
     for _ in work.repeats(3):
         limits.append(sleepers / rows_per_second(work, rows=sleepers))
-        spent, grown, _ = apart(start_sleepers, work.fresh_path(), sleepers, 2 * sleepers)
-        seconds.append(spent)
+        seconds.append(apart(start_sleepers, work.fresh_path(), sleepers, None)[0])
+        _, grown, _ = apart(start_sleepers, work.fresh_path(), sleepers, 2 * sleepers)
         each.append(grown / sleepers)
         each_plain.append(apart(plain_sleepers, sleepers) / sleepers)
     name = f"{sleepers:,} sleepers"
