@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import zlib
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -85,6 +86,7 @@ class Workflow(Generic[P, R]):
         # circle: a definition that nobody holds must go at once (see runtime/registry).
         self.decode_result = self.arguments.read_result
         self.encode_result = partial(_encode_result, self.name, self.arguments)
+        _check(function)
         register(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowCall[R]:
@@ -109,6 +111,14 @@ class Workflow(Generic[P, R]):
         return f"<workflow {self.name}>"
 
 
+def _check(function: Callable[..., object]) -> None:
+    """Warn of what would not replay the same, unless this is a start that is to be as quick as can be."""
+    if __debug__ and os.environ.get("PERDURE_CHECK") != "off":
+        from ..check.quick import warn
+
+        warn(function)
+
+
 def _encode_result(name: str, arguments: Arguments, value: Any) -> bytes:
     data = encode(value, f"result of {name}()")
     arguments.read_result(data)  # what nobody could read back is refused now
@@ -125,6 +135,10 @@ def workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     It is plain asyncio, and it is run again from its journal after a crash, so it
     must do the same each time: time, randomness and I/O belong into steps, or come
     from `now()`, `random()`, `uuid()`.
+
+    What would surely not replay the same is warned of (DeterminismWarning) when the
+    function is decorated, as far as its own module shows it; `perdure check` looks
+    further. `PERDURE_CHECK=off` in the environment, or `python -O`, does without.
 
     - `name`: what the store calls it; by default the function's name.
     - `timeout`: seconds (or timedelta) for a whole run, unless `start` says otherwise;

@@ -1,0 +1,5 @@
+"""The project's own name for the decorator."""
+
+from perdure import workflow as durable
+
+__all__ = ["durable"]

@@ -1,0 +1,3 @@
+"""Prices."""
+
+from .quotes import *
