@@ -212,6 +212,14 @@ class Store(Protocol):
         """Runs that must be in memory now (running, wake 0) with their journals; by number, above `after`."""
         ...
 
+    def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
+        """Runs that have not ended, running or parked, with their journals; by number, above `after`."""
+        ...
+
+    def parked_runs(self, *, after: int, limit: int) -> list[RunRow]:
+        """Runs that are parked; by number, above `after`. Cheap when there is none."""
+        ...
+
     def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
         """(wake_at_ms, number) of running runs with a wake above 0, in that order, above `after`."""
         ...

@@ -9,13 +9,14 @@ by triggers when the reference goes; the last one takes the blob with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
 import apsw
 
 from ...errors import StoreCorrupt
+from .checksums import with_checksums
 from .connection import Row
 from .statements import SQL
 
@@ -27,7 +28,7 @@ _INSERT = SQL["insert_blob"]
 _INSERT_CHUNK = SQL["insert_chunk"]
 _DROP_USE = SQL["drop_blob_use"]
 _CHUNKS = SQL["blob_chunks"]
-_SIZE = SQL["blob_size"]
+_DIGEST = SQL["blob_digest"]
 
 
 def put(connection: apsw.Connection, payload: bytes | None) -> bytes | int | None:
@@ -51,16 +52,22 @@ def drop(connection: apsw.Connection, held: bytes | int | None) -> None:
         connection.execute(_DROP_USE, (held,))
 
 
-def write_rows(connection: apsw.Connection, sql: str, rows: Sequence[Row], payloads: Sequence[int]) -> None:
-    """Run `sql` for each row, whose columns `payloads` are payloads."""
+def write_rows(
+    connection: apsw.Connection,
+    sql: str,
+    rows: Sequence[Row],
+    payloads: Sequence[int],
+    seal: Callable[[Sequence[Row]], list[Row]] = with_checksums,
+) -> None:
+    """Run `sql` for each row, whose columns `payloads` are payloads; `seal` adds the checksums."""
     if not any_large(rows, payloads):
-        connection.executemany(sql, rows)
+        connection.executemany(sql, seal(rows))
         return
     for row in rows:
         columns = list(row)
         for place in payloads:
             columns[place] = put(connection, row[place])
-        connection.execute(sql, columns)
+        connection.execute(sql, seal([tuple(columns)])[0])
         if connection.changes() == 0:
             for place in payloads:
                 drop(connection, columns[place])
@@ -76,7 +83,7 @@ def whole(connection: apsw.Connection, row: Row, payloads: Sequence[int], *, url
     columns = list(row)
     for place in payloads:
         if type(columns[place]) is int:
-            columns[place] = _fetch(connection, columns[place], url=url)
+            columns[place] = fetch(connection, columns[place], url=url)
     return columns
 
 
@@ -89,13 +96,14 @@ def any_large(rows: Sequence[Row], payloads: Sequence[int]) -> bool:
     return False
 
 
-def _fetch(connection: apsw.Connection, number: int, *, url: str) -> bytes:
-    size: Any = connection.execute(_SIZE, (number,)).get
+def fetch(connection: apsw.Connection, number: int, *, url: str) -> bytes:
+    """The payload that a blob holds. Raises StoreCorrupt when that is not what was put there."""
+    digest: Any = connection.execute(_DIGEST, (number,)).get
     chunks: Any = connection.execute(_CHUNKS, (number,))
     payload = b"".join(chunk for (chunk,) in chunks)
-    if len(payload) != size:
+    if sha256(payload).digest() != digest:
         raise StoreCorrupt(
-            f"Store '{url}' is damaged: blob {number} should have {size} bytes, but has {len(payload)}.",
+            f"Store '{url}' is damaged: blob {number} ({len(payload):,} bytes) does not fit its checksum.",
             hint="Restore a backup; `perdure doctor` says what else is wrong.",
         )
     return payload

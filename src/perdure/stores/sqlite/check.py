@@ -1,11 +1,17 @@
-"""Looks for what is wrong in a store: the file itself, then the rows that must agree."""
+"""Looks for what is wrong in a store: the file itself, then the rows that must agree, then every checksum."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import apsw
+
+from ...errors import StoreCorrupt
+from . import blobs
+from .checksums import TABLES, check_row, check_run
 from .connection import Database
+from .faults import DRIVER_ERRORS
 from .statements import SQL
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
@@ -14,11 +20,45 @@ _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
 def find_wrongs(database: Database) -> Iterator[str]:
     """Give a sentence for each thing that is wrong. Reads the whole file, beside the work."""
     with database.second_reader() as connection:
-        rows: Any = connection.execute("PRAGMA integrity_check")
+        for wrongs in (_structure, _rows, _checksums, _blobs):
+            try:
+                yield from wrongs(connection, database.url)
+            except DRIVER_ERRORS as error:  # what is damaged so that it cannot be read must not hide the rest
+                yield f"SQLite says: {error}."
+
+
+def _structure(connection: apsw.Connection, url: str) -> Iterator[str]:
+    rows: Any = connection.execute("PRAGMA integrity_check")
+    for (sentence,) in rows:
+        if sentence != "ok":
+            yield f"SQLite says: {sentence}."
+
+
+def _rows(connection: apsw.Connection, url: str) -> Iterator[str]:
+    for sql in _CHECKS:
+        rows: Any = connection.execute(sql)
         for (sentence,) in rows:
-            if sentence != "ok":
-                yield f"SQLite says: {sentence}."
-        for sql in _CHECKS:
-            rows = connection.execute(sql)
-            for (sentence,) in rows:
-                yield sentence
+            yield sentence
+
+
+def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
+    rows: Any = connection.execute(SQL["all_runs"])
+    for row in rows:
+        wrong = check_run(row, url=url)
+        if wrong is not None:
+            yield wrong.what
+    for table in TABLES:
+        rows = connection.execute(SQL[f"all_{table.name}"])
+        for row in rows:
+            wrong = check_row(row, table, url=url)
+            if wrong is not None:
+                yield wrong.what
+
+
+def _blobs(connection: apsw.Connection, url: str) -> Iterator[str]:
+    numbers: Any = connection.execute(SQL["all_blobs"]).fetchall()
+    for (number,) in numbers:
+        try:
+            blobs.fetch(connection, number, url=url)
+        except StoreCorrupt as wrong:
+            yield wrong.what

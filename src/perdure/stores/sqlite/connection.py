@@ -13,19 +13,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import apsw
 
-from ...errors import StoreError, StoreNotOurs, StoreVersionError
+from ...errors import StoreError, StoreNotOurs, StoreUnavailable, StoreVersionError
 from ..migrate import Migration, load_migrations, migrate, pending_migrations
-from .faults import fault_of, read_only
+from .faults import DRIVER_ERRORS, failed_sync, fault_of, is_failed_sync, read_only
 
 APPLICATION_ID: Final = 0x50455244
 """`PERD`, in the file's header: this file is ours."""
 _TRIES_MAX: Final = 20
+_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 MIGRATIONS: Final = load_migrations(Path(__file__).with_name("migrations"))
 
 Row: TypeAlias = tuple[Any, ...]
@@ -50,6 +51,8 @@ def find_place(path_or_url: str | os.PathLike[str]) -> Place:
         path = path.removeprefix("sqlite:///")
     elif "://" in path:
         raise StoreError(f"'{path}' is not an SQLite store.", hint="Write sqlite:///name.db.")
+    if path.startswith("file:/"):
+        return Place(path, f"sqlite:///{path}")  # SQLite's own URI, for tests that bring a file system
     if path in ("", ":memory:"):
         raise StoreError(
             "An SQLite store cannot be kept in memory: its runs would not survive the process.",
@@ -71,19 +74,23 @@ def refuse_broken_library(version: str) -> None:
 class Database:
     """The file's two connections. Raises our errors only."""
 
-    def __init__(self, place: Place, *, busy_timeout_ms: int) -> None:
+    def __init__(self, place: Place, *, busy_timeout_ms: int, only_look: bool = False) -> None:
         refuse_broken_library(apsw.sqlite_lib_version())
         self.path, self.url = place
         self._writing = threading.Lock()
         self._reading = threading.Lock()
+        self._failed_sync: StoreUnavailable | None = None
+        """Once a sync has failed nothing more is written: what it lost stays lost, though all can read it."""
         with self.faults():
-            self._writer = apsw.Connection(self.path)
+            self._writer = apsw.Connection(self.path, flags=_FLAGS)
             try:
                 self._writer.set_busy_timeout(busy_timeout_ms)
-                self.is_read_only = self._writer.readonly("main")
+                self.is_read_only = only_look or self._writer.readonly("main")
                 _pass_gate(self._writer, self.url)
+                if only_look:
+                    _refuse_migration(self._writer, self.url)
                 _prepare(self._writer, url=self.url, read_only=self.is_read_only)
-                self._reader = apsw.Connection(self.path)
+                self._reader = apsw.Connection(self.path, flags=_FLAGS)
                 self._reader.set_busy_timeout(busy_timeout_ms)
                 self._reader.execute("PRAGMA query_only = 1")
             except BaseException:
@@ -95,7 +102,7 @@ class Database:
         """Turn the driver's errors into ours."""
         try:
             yield
-        except apsw.Error as error:
+        except DRIVER_ERRORS as error:
             raise fault_of(error, self.url) from error
 
     @contextmanager
@@ -105,6 +112,8 @@ class Database:
         with self._writing:
             if self.is_read_only:
                 raise read_only(self.url, "the file is not writable")
+            if self._failed_sync is not None:
+                raise self._failed_sync
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -113,7 +122,10 @@ class Database:
                 # SQLite has rolled back by itself after some errors (a full disk, for one).
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if isinstance(error, apsw.Error):
+                if isinstance(error, DRIVER_ERRORS):
+                    if is_failed_sync(error):
+                        self._failed_sync = failed_sync(error, self.url)
+                        raise self._failed_sync from error
                     raise fault_of(error, self.url) from error
                 raise
 
@@ -125,18 +137,20 @@ class Database:
             try:
                 connection.execute("BEGIN")
                 yield connection
-            except apsw.Error as error:
+            except DRIVER_ERRORS as error:
                 raise fault_of(error, self.url) from error
             finally:
-                if connection.in_transaction:
-                    connection.execute("COMMIT")
+                # Where the file is damaged this fails too, and what is raised already says so.
+                with suppress(*DRIVER_ERRORS):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
 
     def query(self, sql: str, bindings: Sequence[Any] = ()) -> list[Row]:
         """Read once."""
         with self._reading:
             try:
                 return self._reader.execute(sql, bindings).fetchall()
-            except apsw.Error as error:
+            except DRIVER_ERRORS as error:
                 raise fault_of(error, self.url) from error
 
     def pragma(self, name: str) -> object:
@@ -147,7 +161,7 @@ class Database:
     def second_reader(self) -> Generator[apsw.Connection]:
         """Read for long from one commit, on a connection of one's own."""
         with self.faults():
-            connection = apsw.Connection(self.path)
+            connection = apsw.Connection(self.path, flags=_FLAGS)
             try:
                 connection.execute("PRAGMA query_only = 1")
                 connection.execute("BEGIN")
@@ -208,6 +222,17 @@ def _pass_gate(connection: apsw.Connection, url: str) -> None:
         )
 
 
+def _refuse_migration(connection: apsw.Connection, url: str) -> None:
+    """Raise StoreVersionError for a file that whoever uses it would have to change first."""
+    schema = schema_number(connection)
+    if pending_migrations(MIGRATIONS, schema=schema, url=url):
+        raise StoreVersionError(
+            f"Store '{url}' has schema {schema}, and this release needs {MIGRATIONS[-1].number}: it would "
+            "have to be changed, and this only looks.",
+            hint="Copy the file, bring the copy up to date (`perdure doctor --store COPY`), and look there.",
+        )
+
+
 def _prepare(connection: apsw.Connection, *, url: str, read_only: bool) -> None:
     """Set what each connection must set anew, and bring the schema up to date."""
     pending = pending_migrations(MIGRATIONS, schema=schema_number(connection), url=url)
@@ -220,6 +245,7 @@ def _prepare(connection: apsw.Connection, *, url: str, read_only: bool) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     # The log shrinks to this after a burst.
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    _settle_log(connection)
     if pending:
         migrate(FileSchema(connection, url), MIGRATIONS)
 
@@ -236,6 +262,19 @@ def _switch_to_wal(connection: apsw.Connection) -> None:
         else:
             return
     connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _settle_log(connection: apsw.Connection) -> None:
+    """Write what the log holds into the file, and begin a new log.
+
+    The log may be that of a process whose sync failed before it died: then it shows
+    commits that are not on the disk, and what is appended to them would be lost with
+    them. Where others are at work already nothing is done: they came through here.
+    """
+    waited_ms: Any = connection.execute("PRAGMA busy_timeout").get
+    connection.set_busy_timeout(0)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.set_busy_timeout(waited_ms)
 
 
 def _refuse_old_schema(pending: tuple[Migration, ...], url: str) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import apsw
 
 from ...errors import StoreCorrupt, StoreError, StoreFull, StoreNotOurs, StoreReadOnly, StoreUnavailable
 
+DRIVER_ERRORS: Final = (apsw.Error, UnicodeDecodeError)
+"""What the driver raises; the second for text that is damaged."""
+_SYNCS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
-def fault_of(error: apsw.Error, url: str) -> StoreError:
+
+def fault_of(error: apsw.Error | UnicodeDecodeError, url: str) -> StoreError:
     """Say what the driver's `error` means for the store at `url`."""
     match error:
         case apsw.FullError():
@@ -27,7 +33,7 @@ def fault_of(error: apsw.Error, url: str) -> StoreError:
                 f"The file at '{url}' is not a Perdure store: {error}.",
                 hint="Name another file; this one was left as it is.",
             )
-        case apsw.CorruptError():
+        case apsw.CorruptError() | UnicodeDecodeError():
             return StoreCorrupt(
                 f"Store '{url}' is damaged: {error}.",
                 hint="Stop the workers, keep a copy of the file, and restore a backup.",
@@ -42,6 +48,20 @@ def fault_of(error: apsw.Error, url: str) -> StoreError:
                 f"Store '{url}' cannot be used now: {type(error).__name__}: {error}.",
                 hint="Check the disk that it is on, then try again.",
             )
+
+
+def is_failed_sync(error: BaseException) -> bool:
+    """Whether the disk refused to keep what was written."""
+    return getattr(error, "extendedresult", 0) in _SYNCS
+
+
+def failed_sync(error: BaseException, url: str) -> StoreUnavailable:
+    """The error for a sync that failed, and for all writes after it."""
+    return StoreUnavailable(
+        f"Store '{url}' cannot be written any more: a sync of its disk failed ({error}), and another would "
+        "not bring back what that one lost.",
+        hint="Check the disk, then open it again: the runs go on from what was kept.",
+    )
 
 
 def read_only(url: str, why: str) -> StoreReadOnly:

@@ -10,6 +10,7 @@ import apsw
 from ...core.records import Message, MessageKind
 from ..base import DROPPED, KNOWN
 from . import blobs
+from .checksums import checksum
 from .statements import SQL
 
 _RESERVE = SQL["reserve_numbers"]
@@ -56,7 +57,7 @@ def _send(connection: apsw.Connection, message: Message, position: int) -> int:
 def _keep(connection: apsw.Connection, message: Message, position: int) -> int:
     held = blobs.put(connection, message.payload)
     columns = (position, message.run, message.kind, message.name, held, message.request, message.at_ms)
-    connection.execute(_INSERT_MESSAGE, columns)
+    connection.execute(_INSERT_MESSAGE, (*columns, checksum(columns)))
     if connection.changes() == 0:
         blobs.drop(connection, held)
         return DROPPED

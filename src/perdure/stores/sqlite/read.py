@@ -2,25 +2,47 @@
 
 A read that meets no large payload is one statement. One that does is done
 again in a snapshot, since the blobs must be those of the same commit.
+
+What is read of one run is checked: a row that does not fit its checksum is
+refused. Lists are not, so that one damaged run does not hide the others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import apsw
+
 from ...core.records import Message, Record, RunRow
+from ...errors import RunDamaged, StoreCorrupt
 from ..base import AttemptRow, Reply, RunQuery, StateRow
 from . import blobs
+from .checksums import (
+    ATTEMPT,
+    LENGTH,
+    MESSAGE,
+    RECORD,
+    REPLY,
+    RUN_PAYLOADS,
+    STATE,
+    Table,
+    check_journal,
+    checked,
+    checked_runs,
+    stray,
+    unchecked_runs,
+)
 from .connection import Database, Row
-from .starts import RUN_PAYLOADS
 from .statements import SQL
 
 _RECORDS = SQL["records"]
-_ACTIVE_RUNS = SQL["active_runs"]
+_ACTIVE = (SQL["active_runs"], SQL["active_records"])
+_OPEN = (SQL["open_runs"], SQL["open_records"])
+_LENGTH = SQL["length"]
+_NEXT_ACTIVE = SQL["next_active"]
 _ATTEMPTED = SQL["attempted"]
-_ACTIVE_RECORDS = SQL["active_records"]
 _SLEEPING_RUNS = SQL["sleeping_runs"]
 _MESSAGES = SQL["messages"]
 _MESSAGES_FOR = SQL["messages_for"]
@@ -32,9 +54,6 @@ _ATTEMPTS = SQL["attempts"]
 _REPLY = SQL["reply"]
 _COUNTS = SQL["counts"]
 
-_RECORD_PAYLOADS = (5,)
-_MESSAGE_PAYLOADS = (4,)
-
 AnyTuple = TypeVar("AnyTuple", bound=NamedTuple)
 
 
@@ -45,30 +64,68 @@ class Reader:
         self._database = database
 
     def runs(self, name: str, *bindings: Any) -> list[RunRow]:
-        """The runs that the statement `name` finds."""
-        return self._tuples(RunRow, SQL[name], bindings, RUN_PAYLOADS)
+        """The runs that the statement `name` finds. Raises RunDamaged."""
+        return self._runs(SQL[name], bindings, checked_runs)
+
+    def runs_listed(self, name: str, *bindings: Any) -> list[RunRow]:
+        """The same, unchecked."""
+        return self._runs(SQL[name], bindings, unchecked_runs)
 
     def records(self, run: int) -> list[Record]:
         """See `Store.records`."""
-        return self._tuples(Record, _RECORDS, (run,), _RECORD_PAYLOADS)
+        url = self._database.url
+        with self._database.snapshot() as connection:
+            length: Any = connection.execute(_LENGTH, (run,)).get
+            found: Any = connection.execute(_RECORDS, (run,)).fetchall()
+            rows = self._whole(connection, checked(found, RECORD, url=url), RECORD.payloads)
+        check_journal(run, [row[0] for row in rows], length, url=url)
+        return [Record._make(row) for row in rows]
 
     def active_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
-        """See `Store.active_runs`. Two statements in a snapshot, whatever the number of runs."""
+        """See `Store.active_runs`."""
+        try:
+            return self._with_journals(*_ACTIVE, after=after, limit=limit)
+        except RunDamaged:
+            raise
+        except StoreCorrupt as error:
+            if limit > 1:
+                raise
+            number = self._database.query(_NEXT_ACTIVE, (after,))[0][0]
+            raise RunDamaged(error.what, number=number, hint=error.hint) from error
+
+    def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
+        """See `Store.open_runs`."""
+        return self._with_journals(*_OPEN, after=after, limit=limit)
+
+    def _with_journals(
+        self, runs_sql: str, records_sql: str, *, after: int, limit: int
+    ) -> list[tuple[RunRow, list[Record]]]:
+        """Two statements in a snapshot, whatever the number of runs."""
+        url = self._database.url
         with self._database.snapshot() as connection:
-            rows: Any = connection.execute(_ACTIVE_RUNS, (after, limit)).fetchall()
+            rows: Any = connection.execute(runs_sql, (after, limit)).fetchall()
             if not rows:
                 return []
             bounds = (rows[0][0], rows[-1][0])
-            records: Any = connection.execute(_ACTIVE_RECORDS, bounds).fetchall()
-            url = self._database.url
-            if blobs.refer(rows, RUN_PAYLOADS):
-                rows = [blobs.whole(connection, row, RUN_PAYLOADS, url=url) for row in rows]
-            if blobs.refer(records, _RECORD_PAYLOADS):
-                records = [blobs.whole(connection, row, _RECORD_PAYLOADS, url=url) for row in records]
+            records: Any = connection.execute(records_sql, bounds).fetchall()
+            lengths = {row[0]: row[LENGTH] for row in rows}
+            rows = self._whole(connection, checked_runs(rows, url=url), RUN_PAYLOADS)
+            records = self._whole(connection, checked(records, RECORD, url=url), RECORD.payloads)
         journals: dict[int, list[Record]] = {row[0]: [] for row in rows}
         for row in records:
+            if row[-1] not in journals:
+                raise stray(row[-1], url=url)
             journals[row[-1]].append(Record._make(row))
+        for run, journal in journals.items():
+            check_journal(run, [record.seq for record in journal], lengths[run], url=url)
         return [(RunRow._make(row), journals[row[0]]) for row in rows]
+
+    def _whole(
+        self, connection: apsw.Connection, rows: Sequence[Row], payloads: Sequence[int]
+    ) -> Sequence[Sequence[Any]]:
+        if not blobs.refer(rows, payloads):
+            return rows
+        return [blobs.whole(connection, row, payloads, url=self._database.url) for row in rows]
 
     def attempted(self, *, after: int, until: int) -> set[int]:
         """See `Store.attempted`."""
@@ -82,17 +139,17 @@ class Reader:
 
     def messages(self, *, after: int, limit: int) -> list[Message]:
         """See `Store.messages`."""
-        return self._tuples(Message, _MESSAGES, (after, limit), _MESSAGE_PAYLOADS)
+        return self._tuples(Message, MESSAGE, _MESSAGES, (after, limit))
 
     def messages_for(self, run: int) -> list[Message]:
         """See `Store.messages_for`."""
-        return self._tuples(Message, _MESSAGES_FOR, (run,), _MESSAGE_PAYLOADS)
+        return self._tuples(Message, MESSAGE, _MESSAGES_FOR, (run,))
 
     def list_runs(self, query: RunQuery) -> list[RunRow]:
         """See `Store.list_runs`."""
         conditions, bindings = _conditions(query)
         sql = f"{_LIST_RUNS} {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
-        return self._tuples(RunRow, sql, (*bindings, query.limit), RUN_PAYLOADS)
+        return self._runs(sql, (*bindings, query.limit), unchecked_runs)
 
     def tags_of(self, runs: Sequence[int]) -> dict[int, dict[str, str]]:
         """See `Store.tags_of`."""
@@ -103,15 +160,15 @@ class Reader:
 
     def states(self, run: int) -> dict[str, StateRow]:
         """See `Store.states`."""
-        return {row.name: row for row in self._tuples(StateRow, _STATES, (run,), (3,))}
+        return {row.name: row for row in self._tuples(StateRow, STATE, _STATES, (run,))}
 
     def attempts(self, run: int) -> list[AttemptRow]:
         """See `Store.attempts`."""
-        return self._tuples(AttemptRow, _ATTEMPTS, (run,), (3, 4))
+        return self._tuples(AttemptRow, ATTEMPT, _ATTEMPTS, (run,))
 
     def reply(self, request: str) -> Reply | None:
         """See `Store.reply`."""
-        for found in self._tuples(Reply, _REPLY, (request,), (2,)):
+        for found in self._tuples(Reply, REPLY, _REPLY, (request,)):
             return found._replace(ok=bool(found.ok))
         return None
 
@@ -120,14 +177,28 @@ class Reader:
         rows: Any = self._database.query(_COUNTS)
         return dict(rows)
 
-    def _tuples(
-        self, of: type[AnyTuple], sql: str, bindings: Sequence[Any], payloads: Sequence[int]
+    def _runs(self, sql: str, bindings: Sequence[Any], check: Callable[..., list[Row]]) -> list[RunRow]:
+        return self._read(
+            RunRow, sql, bindings, RUN_PAYLOADS, lambda rows: check(rows, url=self._database.url)
+        )
+
+    def _tuples(self, of: type[AnyTuple], table: Table, sql: str, bindings: Sequence[Any]) -> list[AnyTuple]:
+        url = self._database.url
+        return self._read(of, sql, bindings, table.payloads, lambda rows: checked(rows, table, url=url))
+
+    def _read(
+        self,
+        of: type[AnyTuple],
+        sql: str,
+        bindings: Sequence[Any],
+        payloads: Sequence[int],
+        check: Callable[[Sequence[Row]], Sequence[Row]],
     ) -> list[AnyTuple]:
-        rows: Iterable[Any] = self._database.query(sql, bindings)
+        rows = check(self._database.query(sql, bindings))
         if blobs.refer(rows, payloads):
             with self._database.snapshot() as connection:
                 again: list[Row] = connection.execute(sql, bindings).fetchall()
-                rows = [blobs.whole(connection, row, payloads, url=self._database.url) for row in again]
+                rows = self._whole(connection, check(again), payloads)
         return [of._make(row) for row in rows]
 
 

@@ -14,6 +14,7 @@ import apsw
 from ...core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..base import StartOutcome
 from . import blobs
+from .checksums import RUN_PAYLOADS, checked_runs, checksum
 from .connection import Row
 from .messages import hand_on, reserve_numbers, send_messages
 from .statements import SQL
@@ -26,8 +27,6 @@ _MARK_OLDER = SQL["mark_older"]
 _LATEST = SQL["latest_run"]
 _OF_GENERATION = SQL["run_of_generation"]
 
-RUN_PAYLOADS: Final = (5, 6)
-"""The columns of a `RunRow` that are payloads: input and output."""
 _FAILURES: Final = (Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT)
 
 
@@ -84,7 +83,9 @@ def _insert_first(connection: apsw.Connection, starts: Sequence[NewRun], *, firs
     if any(len(start.input) > blobs.INLINE_BYTES_MAX for start in starts):
         return ()
     before = connection.total_changes()
-    rows = [_columns(start, number, start.input) for number, start in enumerate(starts, first)]
+    begun = [_columns(start, number, start.input, generation=1) for number, start in enumerate(starts, first)]
+    # The statement has the generation itself.
+    rows = [(*columns[:-1], checksum(columns)) for columns in begun]
     connection.executemany(_INSERT_FIRST, rows)
     numbers = range(first, first + len(starts))
     if connection.total_changes() - before == len(starts):
@@ -105,7 +106,8 @@ def _start_one(connection: apsw.Connection, start: NewRun, number: int, *, url: 
         connection.execute(_MARK_OLDER, (latest.number,))
     generation = 1 if latest is None else latest.generation + 1
     held = blobs.put(connection, start.input)
-    connection.execute(_INSERT_NEXT, (*_columns(start, number, held), generation))
+    columns = _columns(start, number, held, generation=generation)
+    connection.execute(_INSERT_NEXT, (*columns, checksum(columns)))
     return StartOutcome("started", _row(start, number, generation=generation))
 
 
@@ -126,7 +128,8 @@ def _find_run(connection: apsw.Connection, sql: str, bindings: Row, *, url: str)
     rows = connection.execute(sql, bindings).fetchall()
     if not rows:
         return None
-    return RunRow._make(blobs.whole(connection, rows[0], RUN_PAYLOADS, url=url))
+    (row,) = checked_runs(rows, url=url)
+    return RunRow._make(blobs.whole(connection, row, RUN_PAYLOADS, url=url))
 
 
 def _ask_to_cancel(connection: apsw.Connection, start: NewRun, number: int) -> None:
@@ -136,10 +139,11 @@ def _ask_to_cancel(connection: apsw.Connection, start: NewRun, number: int) -> N
     send_messages(connection, [message])
 
 
-def _columns(start: NewRun, number: int, input_held: bytes | int | None) -> Row:
+def _columns(start: NewRun, number: int, input_held: bytes | int | None, *, generation: int) -> Row:
+    """What a run begins as, in the order that its checksum is made of."""
     return (
         number, start.id, start.workflow, start.deadline_ms, start.parent, start.parent_key,
-        start.on_parent_close, start.created_at_ms, start.python, start.seed, input_held,
+        start.on_parent_close, start.created_at_ms, start.python, start.seed, input_held, generation,
     )  # fmt: skip
 
 

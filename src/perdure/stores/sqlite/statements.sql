@@ -7,7 +7,22 @@
 -- name: run_columns
 run.number, run.id, run.generation, run.workflow, run.status, run.input, run.output, run.seed,
 run.wake_at_ms, run.crashes, run.deadline_ms, run.parent, run.parent_key, run.on_parent_close,
-run.created_at_ms, run.ended_at_ms, run.python
+run.created_at_ms, run.ended_at_ms, run.python, run.length, run.start_crc, run.end_crc
+
+-- name: record_columns
+record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run, record.crc
+
+-- name: message_columns
+pos, run, kind, name, payload, request, at_ms, crc
+
+-- name: state_columns
+run, name, version, payload, at_ms, crc
+
+-- name: attempt_columns
+run, key, number, failure, details, at_ms, crc
+
+-- name: reply_columns
+request, ok, payload, at_ms, crc
 
 
 -- The lease
@@ -42,17 +57,17 @@ UPDATE counter SET last = last + ?2 WHERE name = ?1 RETURNING last - ?2 + 1
 -- name: insert_first_run
 INSERT INTO run (
     number, id, generation, latest, workflow, status, wake_at_ms, crashes,
-    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc
 )
-VALUES (?, ?, 1, 1, ?, 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, 1, 1, ?, 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- name: insert_next_run
 INSERT INTO run (
     number, id, generation, latest, workflow, status, wake_at_ms, crashes,
-    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc
 )
-VALUES (?1, ?2, ?12, 1, ?3, 1, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+VALUES (?1, ?2, ?12, 1, ?3, 1, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13)
 
 -- name: runs_between
 SELECT number FROM run WHERE number BETWEEN ? AND ?
@@ -67,7 +82,7 @@ INSERT INTO tag (run, key, value) VALUES (?, ?, ?)
 -- The other fields of a batch
 
 -- name: insert_record
-INSERT INTO record (seq, kind, key, digest, at_ms, payload, run) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO record (seq, kind, key, digest, at_ms, payload, run, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: has_record
 SELECT 1 FROM record WHERE run = ? AND seq = ?
@@ -75,23 +90,28 @@ SELECT 1 FROM record WHERE run = ? AND seq = ?
 -- name: forget_records
 DELETE FROM record WHERE run = ? AND seq >= ?
 
+-- name: forget_length
+UPDATE run SET length = NULL WHERE number = ?
+
 -- name: end_run
-UPDATE run SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4, crashes = crashes * (?1 <> 1)
+UPDATE run
+SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4, end_crc = ?6, crashes = crashes * (?1 <> 1)
 WHERE number = ?5 AND status <= 2
 
 -- name: wake_run
-UPDATE run SET wake_at_ms = ?, crashes = ? WHERE number = ? AND status = 1
+UPDATE run SET wake_at_ms = ?1, crashes = ?2, length = (SELECT max(seq) + 1 FROM record WHERE run = ?3)
+WHERE number = ?3 AND status = 1
 
 -- name: upsert_state
-INSERT INTO state (run, name, version, payload, at_ms) VALUES (?, ?, ?, ?, ?)
+INSERT INTO state (run, name, version, payload, at_ms, crc) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, name) DO UPDATE
-SET version = excluded.version, payload = excluded.payload, at_ms = excluded.at_ms
+SET version = excluded.version, payload = excluded.payload, at_ms = excluded.at_ms, crc = excluded.crc
 WHERE excluded.version > state.version
 
 -- name: upsert_attempt
-INSERT INTO attempt (run, key, number, failure, details, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO attempt (run, key, number, failure, details, at_ms, crc) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, key, number) DO UPDATE
-SET failure = excluded.failure, details = excluded.details, at_ms = excluded.at_ms
+SET failure = excluded.failure, details = excluded.details, at_ms = excluded.at_ms, crc = excluded.crc
 
 -- name: insert_request
 INSERT INTO request (run, request)
@@ -112,14 +132,14 @@ WITH RECURSIVE earlier (number, id, generation) AS (
 SELECT 1 FROM earlier JOIN request ON request.run = earlier.number WHERE request.request = ?2
 
 -- name: insert_message
-INSERT INTO message (pos, run, kind, name, payload, request, at_ms)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2 AND status <= 2)
+INSERT INTO message (pos, run, kind, name, payload, request, at_ms, crc)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2 AND status <= 2)
 
 -- name: take_message
 DELETE FROM message WHERE pos = ?
 
 -- name: insert_reply
-INSERT INTO reply (request, ok, payload, at_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO reply (request, ok, payload, at_ms, crc) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 
 
 -- Blobs
@@ -139,8 +159,8 @@ UPDATE blob SET uses = uses - 1 WHERE number = ?
 -- name: blob_chunks
 SELECT bytes FROM blob_chunk WHERE blob = ? ORDER BY part
 
--- name: blob_size
-SELECT size FROM blob WHERE number = ?
+-- name: blob_digest
+SELECT digest FROM blob WHERE number = ?
 
 
 -- Reads
@@ -157,14 +177,17 @@ SELECT {run_columns} FROM run WHERE id = ?1 AND generation = ?2 AND NOT latest
 SELECT {run_columns} FROM run WHERE number = ?
 
 -- name: records
-SELECT seq, kind, key, digest, at_ms, payload, run FROM record WHERE run = ? ORDER BY seq
+SELECT {record_columns} FROM record WHERE run = ? ORDER BY seq
+
+-- name: length
+SELECT length FROM run WHERE number = ?
 
 -- name: active_runs
 SELECT {run_columns} FROM run
 WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: active_records
-SELECT record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run
+SELECT {record_columns}
 FROM run CROSS JOIN record ON record.run = run.number
 WHERE run.status = 1 AND run.wake_at_ms = 0 AND run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq
@@ -175,7 +198,7 @@ SELECT {run_columns} FROM run NOT INDEXED
 WHERE status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: open_records
-SELECT record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run
+SELECT {record_columns}
 FROM run NOT INDEXED CROSS JOIN record ON record.run = run.number
 WHERE run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq
@@ -184,16 +207,20 @@ ORDER BY run.number, record.seq
 SELECT {run_columns} FROM run
 WHERE status = 2 AND wake_at_ms IS NULL AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
+-- name: next_active
+SELECT number FROM run
+WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 1
+
 -- name: sleeping_runs
 SELECT wake_at_ms, number FROM run
 WHERE status = 1 AND status <= 2 AND wake_at_ms > 0 AND (wake_at_ms, number) > (?, ?) AND wake_at_ms <= ?
 ORDER BY wake_at_ms, number LIMIT 0 + ?
 
 -- name: messages
-SELECT pos, run, kind, name, payload, request, at_ms FROM message WHERE pos > ? ORDER BY pos LIMIT 0 + ?
+SELECT {message_columns} FROM message WHERE pos > ? ORDER BY pos LIMIT 0 + ?
 
 -- name: messages_for
-SELECT pos, run, kind, name, payload, request, at_ms FROM message WHERE run = ? ORDER BY pos
+SELECT {message_columns} FROM message WHERE run = ? ORDER BY pos
 
 -- name: list_runs
 SELECT {run_columns} FROM run WHERE
@@ -205,10 +232,10 @@ number IN (SELECT run FROM tag WHERE key = ? AND value = ?)
 SELECT run, key, value FROM tag WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, key
 
 -- name: states
-SELECT run, name, version, payload, at_ms FROM state WHERE run = ? ORDER BY name
+SELECT {state_columns} FROM state WHERE run = ? ORDER BY name
 
 -- name: attempts
-SELECT run, key, number, failure, details, at_ms FROM attempt WHERE run = ? ORDER BY key, number
+SELECT {attempt_columns} FROM attempt WHERE run = ? ORDER BY key, number
 
 -- name: attempted
 SELECT DISTINCT run FROM attempt WHERE run > ? AND run <= ?
@@ -217,7 +244,7 @@ SELECT DISTINCT run FROM attempt WHERE run > ? AND run <= ?
 SELECT {run_columns} FROM run WHERE parent = ? AND latest ORDER BY number
 
 -- name: reply
-SELECT request, ok, payload, at_ms FROM reply WHERE request = ?
+SELECT {reply_columns} FROM reply WHERE request = ?
 
 -- name: counts
 SELECT status, count(*) FROM run WHERE status <= 2 GROUP BY status
@@ -310,3 +337,27 @@ FROM (
     FROM blob
 )
 WHERE size <> actual
+
+
+-- All rows that have checksums
+
+-- name: all_runs
+SELECT {run_columns} FROM run NOT INDEXED
+
+-- name: all_record
+SELECT {record_columns} FROM record NOT INDEXED
+
+-- name: all_message
+SELECT {message_columns} FROM message NOT INDEXED
+
+-- name: all_state
+SELECT {state_columns} FROM state NOT INDEXED
+
+-- name: all_attempt
+SELECT {attempt_columns} FROM attempt NOT INDEXED
+
+-- name: all_reply
+SELECT {reply_columns} FROM reply NOT INDEXED
+
+-- name: all_blobs
+SELECT number FROM blob

@@ -29,9 +29,15 @@ class SqliteStore:
     date. Raises StoreNotOurs, StoreVersionError, StoreReadOnly or StoreUnavailable.
     """
 
-    def __init__(self, path_or_url: str | os.PathLike[str], *, busy_timeout_ms: int = 5_000) -> None:
-        """`busy_timeout_ms` is how long a write waits for one of another process."""
-        self._database = Database(find_place(path_or_url), busy_timeout_ms=busy_timeout_ms)
+    def __init__(
+        self, path_or_url: str | os.PathLike[str], *, busy_timeout_ms: int = 5_000, only_look: bool = False
+    ) -> None:
+        """`busy_timeout_ms` is how long a write waits for one of another process.
+
+        `only_look`: nothing is written, not even a newer schema, which is refused (StoreVersionError).
+        """
+        place = find_place(path_or_url)
+        self._database = Database(place, busy_timeout_ms=busy_timeout_ms, only_look=only_look)
         self.url = self._database.url
         self._leases = Leases(self._database)
         self._reader = Reader(self._database)
@@ -74,6 +80,12 @@ class SqliteStore:
     def active_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
         return self._reader.active_runs(after=after, limit=limit)
 
+    def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
+        return self._reader.open_runs(after=after, limit=limit)
+
+    def parked_runs(self, *, after: int, limit: int) -> list[RunRow]:
+        return self._reader.runs_listed("parked_runs", after, limit)
+
     def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
         return self._reader.sleeping_runs(after=after, until_ms=until_ms, limit=limit)
 
@@ -99,7 +111,7 @@ class SqliteStore:
         return self._reader.attempted(after=after, until=until)
 
     def children(self, run: int) -> list[RunRow]:
-        return self._reader.runs("children", run)
+        return self._reader.runs_listed("children", run)
 
     def reply(self, request: str) -> Reply | None:
         return self._reader.reply(request)

@@ -16,15 +16,17 @@ import apsw
 from ...core.records import Message, MessageKind, Record, Status
 from ..base import Batch, Committed, StartOutcome
 from .blobs import any_large, write_rows
+from .checksums import with_checksums, with_end_checksums
 from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
 
 _INSERT_RECORD = SQL["insert_record"]
 _TOGETHER = 32
-_INSERT_TOGETHER = _INSERT_RECORD + ", (?, ?, ?, ?, ?, ?, ?)" * (_TOGETHER - 1)
+_INSERT_TOGETHER = _INSERT_RECORD + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (_TOGETHER - 1)
 _HAS_RECORD = SQL["has_record"]
 _FORGET = SQL["forget_records"]
+_FORGET_LENGTH = SQL["forget_length"]
 _END = SQL["end_run"]
 _WAKE = SQL["wake_run"]
 _STATE = SQL["upsert_state"]
@@ -47,7 +49,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
     """Write all of `batch` but its renewal of the lease."""
     outcomes: list[StartOutcome] = []
     if batch.ends:
-        write_rows(connection, _END, batch.ends, (1,))
+        write_rows(connection, _END, batch.ends, (1,), with_end_checksums)
         again = [(end.run,) for end in batch.ends if end.status == Status.RUNNING]
         if again:
             connection.executemany(_REMOVE_ATTEMPTS, again)
@@ -55,6 +57,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
         outcomes = write_starts(connection, batch.starts, url=url)
     if batch.forgotten:
         connection.executemany(_FORGET, batch.forgotten)
+        connection.executemany(_FORGET_LENGTH, [(run,) for run, _ in batch.forgotten])
     if batch.records:
         _write_records(connection, batch.records)
     if batch.wakes:
@@ -67,7 +70,8 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
     if batch.taken:
         connection.executemany(_TAKE, [(position,) for position in batch.taken])
     if batch.replies:
-        write_rows(connection, _REPLY, batch.replies, (2,))
+        replies = [reply._replace(ok=int(reply.ok)) for reply in batch.replies]  # as it is read
+        write_rows(connection, _REPLY, replies, (2,))
     return Committed(outcomes, positions)
 
 
@@ -116,7 +120,9 @@ def _write_together(connection: apsw.Connection, records: Sequence[Record]) -> S
     """
     whole = len(records) - len(records) % _TOGETHER
     for at in range(0, whole, _TOGETHER):
-        connection.execute(_INSERT_TOGETHER, tuple(chain.from_iterable(records[at : at + _TOGETHER])))
+        connection.execute(
+            _INSERT_TOGETHER, tuple(chain.from_iterable(with_checksums(records[at : at + _TOGETHER])))
+        )
     return records[whole:]
 
 
