@@ -42,6 +42,7 @@ __all__ = [
     "describe_failure",
     "encode_failure",
     "failure_lines",
+    "failure_type",
     "step_failed",
 ]
 
@@ -379,6 +380,14 @@ def describe_failure(data: bytes) -> str:
     except Exception:
         return "an error that cannot be read"
     return _title(failure).partition("\n")[0]
+
+
+def failure_type(data: bytes) -> str:
+    """Return the type's name as it was written: `shop.errors:OutOfStock`; empty if it cannot be read."""
+    try:
+        return _read(data).type
+    except Exception:
+        return ""
 
 
 def failure_lines(data: bytes) -> list[str]:

@@ -327,8 +327,8 @@ class Execution:
         commands = list(self.commands)
         self.loop.kill(self._context)
         self.commands = commands
-        # A circle through the task is cut here: memory is free at once, with no collector.
-        self._context, self._root = Context(), None
+        # Circles through the task and its calls are cut here: memory is free at once, with no collector.
+        self._context, self._root, self._pending = Context(), None, {}
 
     def next_deadline_ms(self) -> int | None:
         """When the run must be woken if nothing else happens; None: never."""

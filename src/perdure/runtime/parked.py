@@ -1,0 +1,136 @@
+"""Runs that are parked because their code did not fit: tried again when a worker opens the store.
+
+A deploy that is taken back, or mended, gets its runs going with no person to resume
+them. The laws: a run that still does not fit stays as it was, and nothing is
+written; one that is parked for a step that failed is left to a person. The first
+page is tried before the engine is open, the others beside its other work, a page at
+a time: opening takes no longer however many there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ..codec.failures import failure_type
+from ..core.records import RunRow, Status
+from ..errors import (
+    BoundaryError,
+    DefinitionError,
+    JournalMismatch,
+    NotAwaited,
+    NotDecodable,
+    OutsideRun,
+    StoreCorrupt,
+    StoreError,
+    WorkflowNotRegistered,
+)
+from ..stores.base import RunEnd
+from .definitions import WorkflowDefinition
+from .driver import Driver
+
+_log = logging.getLogger("perdure")
+
+_PAGE = 200
+_BY_CODE = {
+    f"{kind.__module__}:{kind.__qualname__}"
+    for kind in (
+        JournalMismatch, BoundaryError, OutsideRun, NotAwaited, NotDecodable, DefinitionError,
+        WorkflowNotRegistered,
+    )
+}  # fmt: skip
+
+
+def is_parked_by_code(row: RunRow) -> bool:
+    """Whether a run is parked because its code did not fit its journal: other code may go on with it."""
+    return row.status == Status.PARKED and row.output is not None and failure_type(row.output) in _BY_CODE
+
+
+class Parked:
+    """Tries runs again that code had parked, with the code of this worker."""
+
+    def __init__(self, driver: Driver, find: Callable[[str], WorkflowDefinition | None]) -> None:
+        """`find` gives the workflow of a name; None when this worker does not know it."""
+        self._driver = driver
+        self._find = find
+        self._trying: asyncio.Task[None] | None = None
+        self._going = 0
+        self._staying = 0
+
+    async def retry(self) -> None:
+        """Try the first of them now, and the others, if there are many, beside all else."""
+        last = self._try_page(0)
+        if self._going:
+            await self._driver.committer.drain()  # whoever asks for them now finds them running
+        if last is not None:
+            self._trying = asyncio.get_running_loop().create_task(self._try_others(last))
+
+    def stop(self) -> None:
+        """Try no more."""
+        if self._trying is not None:
+            self._trying.cancel()
+
+    async def _try_others(self, last: int | None) -> None:
+        while last is not None:
+            await asyncio.sleep(0)  # others are served between two pages
+            last = self._try_page(last)
+
+    def _try_page(self, after: int) -> int | None:
+        """Try a page of runs, above the number `after`; give the last number, or None at the end."""
+        try:
+            page = self._driver.store.parked_runs(after=after, limit=_PAGE)
+        except StoreError as error:  # they stay as they are, and the worker serves the others
+            self._driver.complain(error, "looking at parked runs")
+            return None
+        for row in page:
+            if is_parked_by_code(row) and not self._driver.has_in_hand(row.number):
+                if self._fits(row):
+                    self._open_again(row.number)
+                    self._going += 1
+                else:
+                    self._staying += 1
+        if len(page) == _PAGE:
+            return page[-1].number
+        if self._going or self._staying:
+            _log.warning(
+                "Of the runs that were parked because code did not fit their journals, %d go on with this "
+                "code; %d still do not fit it and stay parked (`perdure deploy-check` says why).",
+                self._going, self._staying,
+            )  # fmt: skip
+        return None
+
+    def _fits(self, row: RunRow) -> bool:
+        """Replay it apart from all else; no command is let out."""
+        driver = self._driver
+        definition = self._find(row.workflow)
+        if definition is None:
+            return False
+        try:
+            records = driver.store.records(row.number)
+        except StoreCorrupt:
+            return False
+        execution = driver.make_resident(row).execution
+        with driver.turn:
+            try:
+                execution.foresee_patches(records)
+                execution.begin(definition.body(row.input), definition.encode_result)
+                execution.replay(records)
+            except Exception:
+                return False  # its reason is on disk already
+            finally:
+                execution.drop()
+        return execution.outcome is None or execution.outcome.status is not Status.PARKED
+
+    def _open_again(self, number: int) -> None:
+        driver = self._driver
+        # Until it is on disk that it runs again it may not be loaded, and what is sent to it waits.
+        driver.ending.add(number)
+        driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, number))
+        driver.committer.after_commit(lambda error: self._go_on(number, error))
+
+    def _go_on(self, number: int, error: Exception | None) -> None:
+        self._driver.ending.discard(number)
+        if error is None:
+            self._driver.load(number)
+            self._driver.retry_messages(number)
