@@ -44,7 +44,7 @@ def _measure_shape(
     work: Work, shape: str, definition: Workflow[Any, Any], *, target: float | None, stretch: float | None
 ) -> Iterator[Figure]:
     events = work.size(20_000, quick=500)
-    short, long = (asyncio.run(_write_journal(definition, steps)) for steps in (events, 2 * events))
+    short, long = (asyncio.run(write_journal(definition, steps)) for steps in (events, 2 * events))
 
     def replay(records: list[Record]) -> float:
         return asyncio.run(_replay_seconds(definition, records))
@@ -65,10 +65,10 @@ def _measure_shape(
     )  # fmt: skip
 
 
-async def _write_journal(definition: Workflow[Any, Any], steps: int) -> list[Record]:
+async def write_journal(definition: Workflow[Any, Any], steps: int) -> list[Record]:
     """The journal of a run of so many steps, made by answering what it asks for, in order."""
     turn, records = Ready(), list[Record]()
-    execution = _make_execution(turn)
+    execution = make_execution(turn)
     data = definition(steps).input()
     with turn:
         execution.begin(definition.body(data), definition.encode_result)
@@ -85,7 +85,8 @@ async def _write_journal(definition: Workflow[Any, Any], steps: int) -> list[Rec
     return records
 
 
-def _make_execution(turn: Ready) -> Execution:
+def make_execution(turn: Ready) -> Execution:
+    """A run that has not begun."""
     facts = RunFacts(1, "run-1", 1, "bench", _SEED, _CREATED_AT_MS, None)
     return Execution(facts, ready=turn, failures=failures)
 
@@ -93,7 +94,7 @@ def _make_execution(turn: Ready) -> Execution:
 async def _replay_seconds(definition: Workflow[Any, Any], records: list[Record]) -> float:
     """As `runtime.recovery` does it, from the records on."""
     turn = Ready()
-    execution = _make_execution(turn)
+    execution = make_execution(turn)
     data = definition(len(records)).input()
     gc.collect()
     began = time.perf_counter()
