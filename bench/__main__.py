@@ -23,7 +23,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = CHECKOUT / "docs" / "benchmarks.md"
 NAMES = (
     "throughput", "sequential", "start_to_result", "sleepers", "recovery", "restart",
-    "replay", "busy_loop", "payloads", "growth", "import_time",
+    "replay", "explore", "crash_everywhere", "busy_loop", "payloads", "growth", "import_time", "check",
+    "deploy_check",
 )  # fmt: skip
 """In the order of the table; each is a module beside this one."""
 

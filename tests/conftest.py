@@ -1,10 +1,12 @@
-"""What all tests share: nothing but the way to the checkout."""
+"""What all tests share: nothing but the way to the checkout, and a pytest inside the pytest."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,14 @@ FIGURES = {
         "replay, gather",
         "replay, gather, t(2n)/t(n)",
     },
+    "explore": {"explore"},
+    "crash_everywhere": {"crash runs of ten steps"},
+    "deploy_check": {"deploy-check of 100 runs", "the same, none fits"},
     "busy_loop": {"busy loop, worst commit"},
     "payloads": {"step with 100 B", "step with 10 kB", "step with 1 MB"},
     "growth": {"file growth per step", "written per step, one by one"},
     "import_time": {"import perdure"},
+    "check": {"check of a workflow, as it is decorated", "100 modules with one workflow", "perdure check"},
 }
 
 

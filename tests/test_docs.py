@@ -2,7 +2,8 @@
 
 A block that begins with ```python must compile (`await` may stand at the top, as in a
 notebook). One that begins with ```python run must be a whole program, and is run
-in an empty folder.
+in an empty folder. One that begins with ```python test is a file of tests for pytest
+alone, which pass; or, with `fails` behind it, do not.
 """
 
 from __future__ import annotations
@@ -104,6 +105,24 @@ def test_programs_in_the_documents_run(block: Block, tmp_path: Path) -> None:
     )
 
     assert answer.returncode == 0, f"{block}\n{answer.stdout}\n{answer.stderr}"
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if "test" in block.info.split()], ids=str)
+def test_tests_in_the_documents_come_out_as_they_say(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "test_shop.py").write_text(block.code, encoding="utf-8")
+    alone = ["-p", "no:anyio", "-p", "no:asyncio", "-p", "no:cacheprovider", "-W", "error"]
+
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", *alone, "test_shop.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    expected = pytest.ExitCode.TESTS_FAILED if "fails" in block.info.split() else pytest.ExitCode.OK
+    assert answer.returncode == expected, f"{block}\n{answer.stdout}\n{answer.stderr}"
 
 
 def test_every_relative_link_leads_somewhere() -> None:

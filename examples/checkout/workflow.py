@@ -86,7 +86,7 @@ async def checkout(order: Order) -> Receipt:
     """Bring an order to its end: delivered and paid, or neither."""
     # Registered first, so done last, when all else is undone.
     compensate(update_dashboard(order, "failed"))
-    compensate(notify(order, "We are sorry: your order cannot be delivered. You pay nothing."))
+    compensate(notify(order, "We are sorry: your order is cancelled. You pay nothing."))
 
     status.set("charging")
     compensate(refund(order))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
+from .errors import RunDamaged
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
 from .stores.base import DROPPED, Batch, Reply, StartOutcome, Store
@@ -54,8 +55,11 @@ def stopped_row(store: Store, number: int) -> RunRow | None:
     """The row of a run that has ended or is parked; None while it runs, or is asked to go on or to end."""
     row = store.run_by_number(number)
     if row is not None and row.status == Status.PARKED:
-        if any(message.kind in _OPENS_AGAIN for message in store.messages_for(number)):
-            return None
+        try:
+            if any(message.kind in _OPENS_AGAIN for message in store.messages_for(number)):
+                return None
+        except RunDamaged:
+            pass  # that may be why it is parked
         # Read again: a resume is taken in the commit that opens the run, which may have come in between.
         row = store.run_by_number(number)
     assert row is not None, f"run number {number} was removed while somebody waited for it"

@@ -19,13 +19,16 @@ from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.collector import collector
 from .runtime.definitions import WorkflowDefinition
 from .runtime.driver import RESIDENTS_KEPT, Driver
+from .runtime.guard import install_guard
 from .runtime.inbox import Inbox
 from .runtime.lease import LeaseKeeper
+from .runtime.parked import Parked
 from .runtime.recovery import Recovery
 from .runtime.registry import Registry
 from .runtime.retention import Retention
 from .runtime.step_process import refuse_while_loading
-from .stores.base import DROPPED, Reply, StartOutcome, Store
+from .runtime.watchdog import Watchdog
+from .stores.base import DROPPED, Lease, Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
 
 T = TypeVar("T")
@@ -162,7 +165,9 @@ class Engine(Client):
         self._driver: Driver | None = None
         self._inbox: Inbox | None = None
         self._keeper: LeaseKeeper | None = None
+        self._parked: Parked | None = None
         self._retention: Retention | None = None
+        self._watchdog: Watchdog | None = None
         self._stopped: asyncio.Future[BaseException] | None = None
         self.recovered = 0
         """How many runs were under way when this engine opened the store, and go on."""
@@ -170,6 +175,7 @@ class Engine(Client):
     async def __aenter__(self) -> Self:
         """Open the store, take the lease, and go on with what was interrupted."""
         refuse_while_loading()
+        install_guard()
         store = open_store(self.url)
         try:
             await self._open(store)
@@ -186,24 +192,38 @@ class Engine(Client):
         collector.relax()
         self._store, self._keeper = store, keeper
         self._stopped = asyncio.get_running_loop().create_future()
-        driver = self._driver = Driver(
-            store,
-            lease,
-            Registry(self._workflows),
-            clock,
-            self._source,
-            on_fatal=self._fatal,
-            residents_kept=self._residents_kept,
-        )
+        driver = self._driver = self._make_driver(store, lease, clock)
         keeper.start(driver.committer)
+        self._start_watchdog(driver)
         inbox = self._inbox = Inbox(driver)
         recovery = Recovery(driver)
         self._door = EngineDoor(driver, inbox, store)
         self.recovered = await recovery.recover()
         driver.timers.start()
         inbox.start()
+        self._parked = Parked(driver, recovery.find)
+        await self._parked.retry()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
+
+    def _start_watchdog(self, driver: Driver) -> None:
+        self._watchdog = Watchdog(driver)
+        self._watchdog.start()
+
+    def _make_registry(self) -> Registry:
+        return Registry(self._workflows)
+
+    def _make_driver(self, store: Store, lease: Lease, clock: Clock, **parts: Any) -> Driver:
+        return Driver(
+            store,
+            lease,
+            self._make_registry(),
+            clock,
+            self._source,
+            on_fatal=self._fatal,
+            residents_kept=self._residents_kept,
+            **parts,
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -220,6 +240,10 @@ class Engine(Client):
             return
         collector.restore()
         keeper.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._parked is not None:
+            self._parked.stop()
         if self._retention is not None:
             self._retention.stop()
         if self._inbox is not None:

@@ -36,14 +36,15 @@ show it on its own line, and `code` is stable, so that programs can match it.
         │   └── StoreFull
         ├── StoreNotOurs           the file is something else
         ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
-        ├── StoreCorrupt
+        ├── StoreCorrupt           the file is damaged
+        │   └── RunDamaged         what it keeps of one run is; the others can be read
         ├── StoreInUse             another worker holds the lease
         └── LeaseLost              this worker's lease ended; nothing was written
 
-`NonRetryable` stands beside the tree: it is for your own errors. Two more are
-no errors but control flow, and derive from BaseException so that
-`except Exception` in a workflow cannot swallow them: `RunEvicted` and
-`ContinueAsNew`.
+`NonRetryable` stands beside the tree: it is for your own errors. So does
+`DeterminismWarning`, which is only a warning. Two more are no errors but
+control flow, and derive from BaseException so that `except Exception` in a
+workflow cannot swallow them: `RunEvicted` and `ContinueAsNew`.
 """
 
 from __future__ import annotations
@@ -321,6 +322,21 @@ class StoreCorrupt(StoreError):
     code = "store_corrupt"
 
 
+class RunDamaged(StoreCorrupt):
+    """What the store keeps of one run is damaged: it is not used. Other runs are not affected.
+
+    A worker parks such a run, with this as the reason, and goes on with the others.
+    """
+
+    code = "run_damaged"
+
+    def __init__(self, what: str, *, number: int, position: int = 0, hint: str = "") -> None:
+        """`number` is the run's; `position` that of the message, if it is a message that is damaged."""
+        super().__init__(what, hint=hint)
+        self.number = number
+        self.position = position
+
+
 class StoreInUse(StoreError):
     """Another worker holds the lease on this store."""
 
@@ -331,6 +347,14 @@ class LeaseLost(StoreError):
     """This worker's lease ended and another took over. Nothing was written."""
 
     code = "lease_lost"
+
+
+class DeterminismWarning(UserWarning):
+    """Workflow code, as it is decorated, does what a replay would not repeat. No error: a warning.
+
+    It stands at the line in question. `# perdure: allow[rule] reason` on that line
+    silences it there, `PERDURE_CHECK=off` in the environment or `python -O` everywhere.
+    """
 
 
 class RunEvicted(BaseException):

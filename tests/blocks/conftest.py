@@ -1,14 +1,11 @@
-"""An engine on a temporary file, with time in the test's hands."""
+"""A watchdog. The engines are those that `perdure.testing` brings: `harness` and `flying_harness`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-
-from perdure.testing import Harness
 
 _PATIENCE_S = 30
 
@@ -25,17 +22,3 @@ async def watchdog() -> AsyncIterator[None]:
     timer = loop.call_later(_PATIENCE_S, give_up)
     yield
     timer.cancel()
-
-
-@pytest.fixture
-async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    """An engine whose time stands still until the test moves it."""
-    async with Harness(tmp_path / "runs.db") as harness:
-        yield harness
-
-
-@pytest.fixture
-async def flying(tmp_path: Path) -> AsyncIterator[Harness]:
-    """An engine whose time goes by itself to the next moment that something waits for."""
-    async with Harness(tmp_path / "runs.db", time_flies=True) as harness:
-        yield harness

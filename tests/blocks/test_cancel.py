@@ -70,7 +70,7 @@ async def test_a_run_is_cancelled_while_no_worker_runs(harness: Harness) -> None
     await harness.stop()
     async with Client(harness.url) as client:
         await client.cancel("one", "meanwhile")
-    await harness.start()
+    await harness.open()
 
     with pytest.raises(RunCancelled, match="meanwhile"):
         await (await harness.engine.get("one")).result()
@@ -194,7 +194,7 @@ async def test_a_timeout_counts_on_while_no_worker_runs(harness: Harness) -> Non
     await harness.settle()
     await harness.kill()
     harness.clock.jump(100)
-    await harness.start()
+    await harness.open()
 
     with pytest.raises(RunTimedOut):
         await (await harness.engine.get("one")).result()

@@ -148,7 +148,7 @@ async def test_cancelling_an_evicted_parent_cancels_its_children_first(
         with pytest.raises(RunCancelled):
             await run.result()
     assert ended == ["child", "parent"]
-    await harness.start()
+    await harness.open()
 
 
 async def test_a_cancel_of_the_parent_survives_a_crash_in_the_middle(harness: Harness) -> None:

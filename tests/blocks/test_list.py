@@ -27,11 +27,11 @@ def ids(page: RunPage) -> list[str]:
 @pytest.fixture
 async def listed(harness: Harness) -> Harness:
     for number in range(5):
-        await harness.engine.start(
+        await harness.start(
             is_listed(number == 3), id=f"order-{number}", tags={"parity": "odd" if number % 2 else "even"}
         )
         await harness.advance(60)
-    await harness.engine.start(is_listed_too(), id="other", tags={"parity": "odd", "shop": "pears"})
+    await harness.start(is_listed_too(), id="other", tags={"parity": "odd", "shop": "pears"})
     await harness.settle()
     return harness
 

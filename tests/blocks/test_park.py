@@ -163,6 +163,19 @@ async def test_a_parked_run_can_be_cancelled(harness: Harness) -> None:
         await run.result()
 
 
+@pytest.mark.parametrize("verbs", ["cancel cancel", "resume cancel", "cancel resume", "resume resume"])
+async def test_a_parked_run_may_be_told_two_things_at_once(harness: Harness, verbs: str) -> None:
+    run = await harness.engine.start(needs_mending(), id="one")
+    await harness.advance(1)
+    told = {"cancel": run.cancel, "resume": run.resume}
+
+    await asyncio.gather(*(told[verb]() for verb in verbs.split()))
+    await harness.advance(1)
+
+    expected = RunStatus.CANCELLED if "cancel" in verbs else RunStatus.PARKED
+    assert await run.status() is expected
+
+
 async def test_a_parked_run_can_be_terminated(harness: Harness) -> None:
     run = await harness.engine.start(needs_mending())
     await harness.advance(1)
@@ -233,7 +246,7 @@ async def test_what_a_failing_run_published_on_its_way_out_does_not_hide_what_co
     assert await run.state(stage) == "went on"
 
 
-async def test_code_that_no_longer_matches_the_journal_parks_before_any_effect_and_resumes_when_put_right(
+async def test_code_that_no_longer_matches_the_journal_parks_before_any_effect_and_goes_on_when_put_right(
     harness: Harness,
 ) -> None:
     changed = False
@@ -247,7 +260,7 @@ async def test_code_that_no_longer_matches_the_journal_parks_before_any_effect_a
     await harness.settle()
     await harness.stop()
     changed = True
-    await harness.start()
+    await harness.open()
     run = await harness.engine.get("one", changes_its_code)
     await run.send(news, "second")
     with pytest.raises(RunParked) as caught:
@@ -255,9 +268,8 @@ async def test_code_that_no_longer_matches_the_journal_parks_before_any_effect_a
     done_while_changed = list(done)
     await harness.stop()
     changed = False
-    await harness.start()
+    await harness.open()
     run = await harness.engine.get("one", changes_its_code)
-    await run.resume()
 
     assert await run.result() == "second"
     assert isinstance(caught.value.__cause__, JournalMismatch)

@@ -167,7 +167,7 @@ async def test_the_workflow_does_not_see_what_a_step_does_to_its_arguments(harne
     assert await harness.engine.run(lends_its_list()) == [1, 2, 3]
 
 
-async def test_each_attempt_gets_the_arguments_as_they_were_given(flying: Harness) -> None:
+async def test_each_attempt_gets_the_arguments_as_they_were_given(flying_harness: Harness) -> None:
     lengths: list[int] = []
 
     @step
@@ -181,7 +181,7 @@ async def test_each_attempt_gets_the_arguments_as_they_were_given(flying: Harnes
     async def feeds() -> None:
         await eats([1, 2, 3])
 
-    await flying.engine.run(feeds())
+    await flying_harness.engine.run(feeds())
 
     assert lengths == [3, 3, 3]
 
@@ -389,13 +389,13 @@ async def test_a_step_that_workflow_code_calls_in_a_thread_is_refused(harness: H
         await does_something()
 
     @workflow
-    async def starts_a_thread() -> None:
+    async def starts_a_thread() -> None:  # from Python 3.12 on that itself is refused
         refused: list[BaseException] = []
         context = contextvars.copy_context()
 
         def work() -> None:
             try:
-                context.run(asyncio.run, await_it())
+                context.run(await_it().send, None)
             except BoundaryError as error:
                 refused.append(error)
 
@@ -406,6 +406,6 @@ async def test_a_step_that_workflow_code_calls_in_a_thread_is_refused(harness: H
 
     run = await harness.engine.start(starts_a_thread())
 
-    with pytest.raises(RunParked, match="from a callback or from another thread"):
+    with pytest.raises(RunParked, match=r"from a callback or from another thread|to start a thread"):
         await run.result()
     assert called == []

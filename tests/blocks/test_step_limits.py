@@ -126,7 +126,7 @@ async def test_a_deadline_counts_on_while_no_worker_runs_and_the_step_is_not_tri
     await harness.until(lambda: attempts)
     await harness.kill()
     harness.clock.jump(61)
-    await harness.start()
+    await harness.open()
 
     told = await (await harness.engine.get("one", has_a_minute)).result()
     assert "deadline of 60 s" in told
@@ -165,7 +165,7 @@ async def test_an_attempt_without_heartbeats_is_stopped_and_one_with_them_goes_o
     assert "did not call heartbeat() for 10 s" in await run.result()
 
 
-async def test_what_a_heartbeat_said_reaches_the_next_attempt(flying: Harness) -> None:
+async def test_what_a_heartbeat_said_reaches_the_next_attempt(flying_harness: Harness) -> None:
     seen: list[object] = []
 
     @step(retry=Retry(delay=1))
@@ -180,7 +180,7 @@ async def test_what_a_heartbeat_said_reaches_the_next_attempt(flying: Harness) -
     async def copies() -> None:
         await copies_files()
 
-    await flying.engine.run(copies())
+    await flying_harness.engine.run(copies())
 
     assert seen == [None, {"files": 10}, {"files": 20}]
 

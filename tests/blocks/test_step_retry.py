@@ -32,12 +32,12 @@ class Forbidden(NonRetryable):
     """To ask again would not help."""
 
 
-async def test_a_failing_step_is_tried_again_after_growing_delays(flying: Harness) -> None:
+async def test_a_failing_step_is_tried_again_after_growing_delays(flying_harness: Harness) -> None:
     tried_at_s: list[float] = []
 
     @step(retry=Retry(attempts=5, delay=1, factor=3, max_delay=10, jitter=False))
     async def fails_four_times() -> int:
-        tried_at_s.append((flying.clock.now_ms() - START_MS) / 1000)
+        tried_at_s.append((flying_harness.clock.now_ms() - START_MS) / 1000)
         if len(tried_at_s) < 5:
             raise OutOfStock
         return step_info().attempt
@@ -46,16 +46,16 @@ async def test_a_failing_step_is_tried_again_after_growing_delays(flying: Harnes
     async def tries_patiently() -> int:
         return await fails_four_times()
 
-    assert await flying.engine.run(tries_patiently()) == 5
+    assert await flying_harness.engine.run(tries_patiently()) == 5
     assert tried_at_s == [0, 1, 4, 13, 23]
 
 
-async def test_delays_are_drawn_between_nothing_and_the_full_delay(flying: Harness) -> None:
+async def test_delays_are_drawn_between_nothing_and_the_full_delay(flying_harness: Harness) -> None:
     tried_at_ms: list[int] = []
 
     @step(retry=Retry(attempts=30, delay=1, factor=1))
     async def fails_with_jitter() -> None:
-        tried_at_ms.append(flying.clock.now_ms())
+        tried_at_ms.append(flying_harness.clock.now_ms())
         if len(tried_at_ms) < 30:
             raise OutOfStock
 
@@ -63,14 +63,14 @@ async def test_delays_are_drawn_between_nothing_and_the_full_delay(flying: Harne
     async def tries_with_jitter() -> None:
         await fails_with_jitter()
 
-    await flying.engine.run(tries_with_jitter())
+    await flying_harness.engine.run(tries_with_jitter())
 
     delays_ms = [after - before for before, after in pairwise(tried_at_ms)]
     assert all(0 <= delay <= 1_000 for delay in delays_ms)
     assert len(set(delays_ms)) > 20
 
 
-async def test_a_step_that_failed_for_good_is_also_the_last_errors_own_type(flying: Harness) -> None:
+async def test_a_step_that_failed_for_good_is_also_the_last_errors_own_type(flying_harness: Harness) -> None:
     @step(retry=Retry(attempts=3))
     async def is_sold_out() -> None:
         raise OutOfStock(f"try {step_info().attempt}")
@@ -84,7 +84,7 @@ async def test_a_step_that_failed_for_good_is_also_the_last_errors_own_type(flyi
             return [f"{attempt.number} {attempt.error}" for attempt in attempts]
         return []
 
-    told = await flying.engine.run(orders_pears())
+    told = await flying_harness.engine.run(orders_pears())
 
     assert told == ["1 OutOfStock: try 1", "2 OutOfStock: try 2", "3 OutOfStock: try 3"]
 

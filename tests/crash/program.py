@@ -18,7 +18,7 @@ from typing import Any
 
 from perdure import Retry, RunCancelled, RunParked, Signal, State, compensate, now, step, step_info, workflow
 from perdure.runtime.clock import SystemClock
-from perdure.testing.harness import HarnessEngine
+from perdure.testing.engine import HarnessEngine
 
 RUNS = 8
 

@@ -214,7 +214,7 @@ def test_doctor_ends_with_code_5_when_the_store_is_not_well(perdure: Perdure) ->
     answer = perdure("doctor")
 
     assert answer.code == 5
-    assert "integrity     1 thing wrong\n  Run 1 has 1 records" in answer.out
+    assert "integrity     2 things wrong\n  Run 1 has 1 records" in answer.out
 
 
 def test_a_file_that_is_no_store_is_told_and_left_as_it_was(perdure: Perdure, project: Path) -> None:

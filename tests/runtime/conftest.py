@@ -1,7 +1,7 @@
-"""The fixtures of `tests/blocks`: an engine on a temporary file, with time in the test's hands."""
+"""The watchdog of `tests/blocks`."""
 
 from __future__ import annotations
 
-from tests.blocks.conftest import flying, harness, watchdog
+from tests.blocks.conftest import watchdog
 
-__all__ = ["flying", "harness", "watchdog"]
+__all__ = ["watchdog"]

@@ -39,7 +39,7 @@ async def test_what_a_client_asks_while_no_worker_runs_is_done_by_the_next_one(h
         await run.send(approval, "the boss")
         state_before = await run.state(stage)
         status_before = await run.status()
-        await harness.start()
+        await harness.open()
 
         assert await run.result() == "hello ann, approved by the boss"
         assert await run.state(stage) == "waiting"

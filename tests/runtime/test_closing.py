@@ -51,7 +51,7 @@ async def test_steps_under_way_are_stopped_and_run_again_in_the_next_engine(harn
     await harness.stop()
     cleaned_at_close = list(cleaned)
     hold.set()
-    await harness.start()
+    await harness.open()
 
     assert await (await harness.engine.get("one", works_long)).result() == ["long", "after"]
     assert cleaned_at_close == ["long"]
@@ -76,7 +76,7 @@ async def test_a_step_that_ends_well_in_spite_of_being_stopped_is_recorded_and_n
     await harness.until(lambda: begun)
     await harness.stop()
     begun_at_close = list(begun)
-    await harness.start()
+    await harness.open()
 
     assert await (await harness.engine.get("one", is_stubborn_at_the_end)).result() == ["well", "after"]
     assert begun_at_close == ["stubborn"]
@@ -91,7 +91,7 @@ async def test_who_waits_for_a_result_is_told_when_the_engine_closes(harness: Ha
 
     with pytest.raises(StoreError, match="goes on when an engine opens the store"):
         await waiting
-    await harness.start()
+    await harness.open()
 
 
 async def test_a_handle_of_a_closed_engine_says_so(harness: Harness) -> None:
@@ -100,7 +100,7 @@ async def test_a_handle_of_a_closed_engine_says_so(harness: Harness) -> None:
 
     with pytest.raises(PerdureError, match="not open"):
         await run.status()
-    await harness.start()
+    await harness.open()
 
 
 @pytest.mark.parametrize("error", [ValueError("in the body"), KeyboardInterrupt(), asyncio.CancelledError()])

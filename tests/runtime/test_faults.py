@@ -136,4 +136,4 @@ async def test_waiting_for_an_update_of_a_stopped_engine_ends(harness: Harness) 
 
     with pytest.raises(PerdureError, match="closed before the run ended"):
         await result
-    await harness.start()
+    await harness.open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -44,7 +43,7 @@ async def test_a_store_is_free_when_its_engine_has_closed(harness: Harness) -> N
 
     async with Engine(harness.url) as engine:
         assert (await engine.list()).runs == []
-    await harness.start()
+    await harness.open()
 
 
 async def test_the_lease_is_renewed_for_as_long_as_the_engine_runs(harness: Harness) -> None:
@@ -57,7 +56,7 @@ async def test_the_lease_is_renewed_for_as_long_as_the_engine_runs(harness: Harn
 
 
 async def test_who_lost_the_lease_writes_nothing_and_all_who_wait_hear_of_it(
-    harness: Harness, tmp_path: Path
+    harness: Harness,
 ) -> None:
     run = await harness.engine.start(works_when_ready(), id="one")
     await harness.settle()
@@ -68,7 +67,7 @@ async def test_who_lost_the_lease_writes_nothing_and_all_who_wait_hear_of_it(
     sending = asyncio.create_task(run.send(ready, "from the first"))
     await harness.until(lambda: harness.store.held_up)
     harness.clock.jump(LEASE_MS / 1000 + 1)
-    second = Harness(tmp_path / "runs.db", clock=harness.clock)
+    second = Harness(harness.url.removeprefix("sqlite:///"), clock=harness.clock)
     async with second:
         harness.store.release_commits()
         with pytest.raises(LeaseLost, match="took over"):

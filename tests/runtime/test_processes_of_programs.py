@@ -126,10 +126,14 @@ def test_a_step_that_cannot_be_found_is_named(tmp_path: Path) -> None:
 
 def test_nothing_is_started_or_imported_before_the_first_process_step(tmp_path: Path) -> None:
     look = """
-    @workflow
-    async def looks() -> str:
+    @step
+    async def look() -> str:
         children = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read()
         return f"{'multiprocessing' in sys.modules} {children.split()}"
+
+    @workflow
+    async def looks() -> str:
+        return await look()
 
     if __name__ == "__main__":
         print(looks.name)

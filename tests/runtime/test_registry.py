@@ -34,7 +34,7 @@ async def test_a_run_of_a_workflow_that_is_not_defined_here_waits_until_it_is(ha
     await harness.settle()
     await harness.stop()
     del late
-    await harness.start()
+    await harness.open()
     gc.collect()  # the engine that ran it is gone, and with it the definition
     await harness.engine.send("one", hint, "hello")
     await harness.until(lambda: harness.engine.unknown_workflows)
@@ -68,25 +68,37 @@ async def test_two_workflows_of_one_name_are_refused_when_a_stored_run_could_bel
     harness: Harness,
 ) -> None:
     late = define_late("late-3")
-    await harness.engine.start(late(), id="one")
+    await harness.start(late(), id="one")
     await harness.stop()
     rival = define_rival("late-3")
-    await harness.start()
-    await harness.engine.send("one", hint, "hello")
-    await harness.until(lambda: harness.engine.unknown_workflows)
+    elsewhere = Harness(harness.url.removeprefix("sqlite:///"), clock=harness.clock)
+    async with elsewhere:
+        await elsewhere.send("one", hint, "hello")
+        await elsewhere.until(lambda: elsewhere.engine.unknown_workflows)
 
-    with pytest.raises(DefinitionError, match=r"(?s)Two workflows are named 'late-3'.*name="):
-        harness.engine.driver.registry.find(rival.name)
-    harness.workflows = [late]
-    await harness.restart()
-    assert await (await harness.engine.get("one", late)).result() == "hello"
+        with pytest.raises(DefinitionError, match=r"(?s)Two workflows are named 'late-3'.*name="):
+            elsewhere.engine.driver.registry.find(rival.name)
+        elsewhere.workflows = [late]
+        await elsewhere.restart()
+        assert await (await elsewhere.get("one", late)).result() == "hello"
+
+
+async def test_a_harness_knows_which_of_two_workflows_of_one_name_it_has_run(harness: Harness) -> None:
+    late, rival = define_late("late-5"), define_rival("late-5")
+    run = await harness.start(late(), id="one")
+
+    await harness.crash()
+    await run.send(hint, "hello")
+
+    assert await run.result() == "hello"
+    assert rival.name == late.name
 
 
 async def test_an_engine_runs_only_the_workflows_that_it_was_given(harness: Harness) -> None:
     late, rival = define_late("late-4"), define_rival("late-4")
     await harness.stop()
     harness.workflows = [rival]
-    await harness.start()
+    await harness.open()
     async with Client(harness.url) as client:
         run = await client.start(late(), id="one")
 

@@ -72,7 +72,7 @@ async def test_timers_that_came_due_while_no_worker_ran_fire_at_once_in_order(ha
     await harness.settle()
     await harness.kill()
     harness.clock.jump(1_000)
-    await harness.start()
+    await harness.open()
 
     assert await (await harness.engine.get("run-300", sleeps)).result() == 300
     assert woken == [100, 200, 300]
@@ -121,12 +121,12 @@ async def test_a_jump_back_never_lets_a_runs_time_go_back(harness: Harness) -> N
     assert len(times) == 3
 
 
-async def test_a_month_passes_at_once_when_time_flies(flying: Harness) -> None:
+async def test_a_month_passes_at_once_when_time_flies(flying_harness: Harness) -> None:
     @workflow
     async def bills_monthly() -> int:
         for _ in range(12):
             await asyncio.sleep(30 * 86_400)
         return 12
 
-    assert await flying.engine.run(bills_monthly()) == 12
-    assert flying.clock.now_ms() - START_MS >= 12 * 30 * 86_400_000
+    assert await flying_harness.engine.run(bills_monthly()) == 12
+    assert flying_harness.clock.now_ms() - START_MS >= 12 * 30 * 86_400_000

@@ -19,7 +19,15 @@ import msgspec
 from ..codec.failures import encode_failure
 from ..core.commands import Outcome
 from ..core.records import Kind, Message, MessageKind, NewRun, Record, RunRow, Status
-from ..errors import JournalMismatch, PerdureError, RunCancelled, RunFailed, RunTimedOut
+from ..errors import (
+    JournalMismatch,
+    PerdureError,
+    RunCancelled,
+    RunDamaged,
+    RunFailed,
+    RunTimedOut,
+    StoreCorrupt,
+)
 from ..stores.base import Reply, RunEnd, StartOutcome
 from .children import Children
 from .definitions import WorkflowCallLike
@@ -115,7 +123,10 @@ class Closing:
 
     def _recorded_since(self, resident: Resident, seq: int) -> list[Record]:
         """Records on disk, or on their way there, that the run never heard of."""
-        on_disk = self._driver.store.records(resident.number)
+        try:
+            on_disk = self._driver.store.records(resident.number)
+        except StoreCorrupt:  # a damaged run can be terminated too
+            on_disk = []
         on_their_way = [
             record for record in self._driver.committer.batch.records if record.run == resident.number
         ]
@@ -168,6 +179,21 @@ class Closing:
         else:
             _log.error("Run %r is parked.", resident.row.id, exc_info=error)
         self._write_end(resident, Status.PARKED, encode_failure(error))
+
+    def park_unread(self, number: int, error: RunDamaged) -> None:
+        """Park a run whose own row is damaged: all that is known of it for sure is its number."""
+        driver = self._driver
+        _log.warning("Run number %d is parked. %s", number, error)
+        driver.ending.add(number)
+        driver.committer.batch.ends.append(RunEnd(Status.PARKED, encode_failure(error), None, None, number))
+
+        def tell(failed: Exception | None) -> None:
+            driver.ending.discard(number)
+            for waiter in self._waiters.pop(number, ()):
+                if not waiter.done():
+                    waiter.set_exception(failed or error)
+
+        driver.committer.after_commit(tell)
 
     def end_now(self, row: RunRow, resident: Resident | None, status: Status, output: bytes) -> None:
         """End a run from outside, in memory or not, with no clean-up (terminate)."""

@@ -104,8 +104,8 @@ class Committer:
         self._full_wait_s = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._dead: BaseException | None = None
-        self._thread = threading.Thread(target=self._write_forever, name="perdure-committer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._start_writer()
 
     # -- adding to the next commit ---------------------------------------------------------------
 
@@ -173,8 +173,7 @@ class Committer:
             return
         self._group = _Group()
         self._in_flight = group
-        self._work.put(group)
-        if group.done.acquire(timeout=_PATIENCE_S):
+        if self._hand_over(group):
             self._finish(group)
         else:
             self._leave(group)
@@ -293,8 +292,9 @@ class Committer:
     def stop(self) -> None:
         """End the writer thread; what was not drained is lost to this process, not to the store."""
         self._dead = self._dead or LeaseLost("The engine has stopped.")
-        self._work.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join()
 
     @property
     def error(self) -> BaseException | None:
@@ -303,15 +303,27 @@ class Committer:
 
     # -- the writer's side -----------------------------------------------------------------------
 
+    def _start_writer(self) -> None:
+        self._thread = threading.Thread(target=self._write_forever, name="perdure-committer", daemon=True)
+        self._thread.start()
+
+    def _hand_over(self, group: _Group) -> bool:
+        """Have a group written. Whether it was done at once."""
+        self._work.put(group)
+        return group.done.acquire(timeout=_PATIENCE_S)
+
+    def _write(self, group: _Group) -> None:
+        try:
+            group.result = self._store.commit(self._lease, group.batch)
+        except BaseException as error:
+            group.result = error
+
     def _write_forever(self) -> None:
         while (group := self._work.get()) is not None:
             if not isinstance(group, _Group):
                 group()
                 continue
-            try:
-                group.result = self._store.commit(self._lease, group.batch)
-            except BaseException as error:
-                group.result = error
+            self._write(group)
             with self._mutex:
                 group.finished = True
                 told = group.told

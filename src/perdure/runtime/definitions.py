@@ -73,6 +73,11 @@ class WorkflowDefinition(Protocol):
         """As it is stored. Raises NotSerialisable."""
         ...
 
+    @property
+    def decode_result(self) -> Callable[[bytes], Any]:
+        """Reads a stored result."""
+        ...
+
 
 class WorkflowCallLike(Protocol):
     """One call of a workflow."""

@@ -35,7 +35,7 @@ from ..core.execution import Execution
 from ..core.host import RunFacts
 from ..core.ready import Ready
 from ..core.records import Kind, Record, RunRow, Status
-from ..errors import PerdureError
+from ..errors import PerdureError, StoreCorrupt
 from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
 from .children import Children
 from .clock import Clock, Source
@@ -97,6 +97,8 @@ class Driver:
         """Look now, and not in a while; set by the inbox."""
         self.take_up_unknown: Callable[[], None] = lambda: None
         """Bring in runs whose workflow has become known; set by `Recovery`."""
+        self.set_aside: Callable[[int, StoreCorrupt], None] = lambda number, error: None
+        """Park a run of which something is damaged on disk; set by `Recovery`."""
         self.stopped = False
         self.unknown: dict[str, set[int]] = {}
         """Workflows that this process does not define, and the runs that wait for them."""
@@ -105,7 +107,7 @@ class Driver:
 
     def begin(self, row: RunRow, definition: WorkflowDefinition) -> None:
         """Start a run that has just been written to disk."""
-        if row.number in self.residents or row.number in self.ending:
+        if self.has_in_hand(row.number):
             return  # found on disk, by recovery or for a message, before its commit was told
         resident = self.make_resident(row)
         self.residents[row.number] = resident
@@ -116,6 +118,10 @@ class Driver:
                 self.closing.park(resident, error)
             else:
                 self.carry_out(resident)
+
+    def has_in_hand(self, number: int) -> bool:
+        """Whether a run is in memory, or its end is on its way to disk: it may not be begun once more."""
+        return number in self.residents or number in self.ending
 
     def make_resident(self, row: RunRow) -> Resident:
         """The worker's side of a run, not begun yet."""

@@ -155,6 +155,7 @@ class RunningStep:
                 await self._wait(wait_ms)
                 call.is_stale = True  # the attempt may have changed them
             else:
+                self._info = None  # it holds this, and so a step that asked would be left to the collector
                 self._effects.recorder.step_done(self._resident, pending, payload, value)
                 return
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
 from ..core.records import Kind, Message, MessageKind, Record, RunRow, Status
-from ..errors import PerdureError, RunClosed, RunTerminated, StoreError, UpdateRefused
+from ..errors import (
+    PerdureError,
+    RunClosed,
+    RunDamaged,
+    RunTerminated,
+    StoreCorrupt,
+    StoreError,
+    UpdateRefused,
+)
 from ..stores.base import DROPPED, Reply, RunEnd
 from .closing import decode_end
 from .resident import Resident
@@ -55,7 +63,7 @@ class Inbox:
 
     def _look(self) -> None:
         try:
-            while page := self._driver.store.messages(after=self._seen, limit=_PAGE):
+            while page := self._next_page():
                 for message in page:
                     self._seen = message.pos
                     if message.pos in self._handled:
@@ -66,6 +74,18 @@ class Inbox:
                 self._driver.take_up_unknown()
         except StoreError as error:
             self._driver.complain(error, "looking for messages")
+
+    def _next_page(self) -> list[Message]:
+        """What was sent since we looked; a message that is damaged sets its run aside, and is passed over."""
+        limit = _PAGE
+        while True:
+            try:
+                return self._driver.store.messages(after=self._seen, limit=limit)
+            except RunDamaged as error:
+                if limit == 1:
+                    self._seen = error.position
+                    self._driver.set_aside(error.number, error)
+                limit = 1  # it is not known which: look at them one by one
 
     def hand_over(self, message: Message) -> None:
         """A message of this process is on disk: do not wait until it is found."""
@@ -204,10 +224,15 @@ class Inbox:
         """Resume a parked run: it is replayed, and asks anew for the step that failed."""
         driver = self._driver
         self._take(message)
+        try:
+            records = driver.store.records(row.number)
+        except StoreCorrupt as error:  # it stays parked: it cannot be replayed
+            driver.complain(error, f"opening run {row.id!r} again")
+            return
+        driver.ending.add(row.number)  # until that is on disk, what else is sent to it waits
         driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, row.number))
         if message.kind == MessageKind.CANCEL:
             # Recorded before it is replayed: what failed is not tried once more on the way.
-            records = driver.store.records(row.number)
             at_ms = max([driver.clock.now_ms(), *(record.at_ms for record in records[-1:])])
             reason = message.name.encode()
             cancel = Record(len(records), Kind.CANCEL, "cancel", 0, at_ms, reason, row.number)
@@ -215,6 +240,7 @@ class Inbox:
 
         def go_on(error: Exception | None) -> None:
             if error is None:
+                driver.ending.discard(row.number)
                 driver.load(row.number)
                 self.retry_waiting(row.number)
 

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..core.records import Kind, Record, RunRow, Status
-from ..errors import PerdureError, StepFailed
+from ..errors import PerdureError, RunDamaged, StepFailed, StoreCorrupt
 from ..stores.base import AttemptRow
 from .definitions import WorkflowDefinition
 from .driver import CRASHES_BEFORE_PARKING
@@ -32,6 +32,7 @@ class Recovery:
         self._driver: Driver = weakref.proxy(driver)
         driver.load = self.load
         driver.take_up_unknown = self.take_up_unknown
+        driver.set_aside = self.set_aside
 
     async def recover(self) -> int:
         """Bring back every run that was under way. Returns how many there were."""
@@ -39,7 +40,7 @@ class Recovery:
         count = 0
         suspects: list[int] = []
         store = self._driver.store
-        while page := store.active_runs(after=after, limit=_PAGE):
+        while page := self._next_page(after):
             until = page[-1][0].number
             attempted = store.attempted(after=after, until=until)
             with self._driver.turn:
@@ -47,12 +48,39 @@ class Recovery:
                     count += 1
                     if row.crashes >= CRASHES_BEFORE_SUSPECT:
                         suspects.append(row.number)
-                    elif row.number not in self._driver.residents:
+                    elif not self._driver.has_in_hand(row.number):
                         self._bring_in(row, records, attempted=row.number in attempted)
             after = until
             await asyncio.sleep(0)  # what they asked for may start, and others may be served
         await self._try_one_by_one(suspects)
         return count
+
+    def _next_page(self, after: int) -> list[tuple[RunRow, list[Record]]]:
+        """The next runs with their journals; those of which something is damaged are set aside."""
+        limit = _PAGE
+        while True:
+            try:
+                return self._driver.store.active_runs(after=after, limit=limit)
+            except StoreCorrupt as error:
+                if limit == 1:
+                    if not isinstance(error, RunDamaged):
+                        raise
+                    self.set_aside(error.number, error)
+                    after = error.number
+                limit = 1  # it is not known which: look at them one by one
+
+    def set_aside(self, number: int, error: StoreCorrupt) -> None:
+        """Park a run of which something is damaged on disk, so that the others go on."""
+        driver = self._driver
+        try:
+            row = driver.store.run_by_number(number)
+        except RunDamaged as worse:
+            driver.closing.park_unread(number, worse)
+        except StoreCorrupt as worse:  # what cannot be read must not be written either
+            driver.complain(worse, f"setting aside run number {number}")
+        else:
+            if row is not None and row.status == Status.RUNNING and number not in driver.ending:
+                driver.closing.park(driver.residents.get(number) or driver.make_resident(row), error)
 
     async def _try_one_by_one(self, suspects: list[int]) -> None:
         """Bring back runs that were under way in several deaths of the worker in a row.
@@ -79,12 +107,18 @@ class Recovery:
         resident = driver.residents.get(number)
         if resident is not None or driver.stopped or number in driver.ending:
             return resident
-        row = driver.store.run_by_number(number)
-        if row is None or row.status != Status.RUNNING:
+        try:
+            row = driver.store.run_by_number(number)
+            if row is None or row.status != Status.RUNNING:
+                return None
+            records = driver.store.records(number)
+        except StoreCorrupt as error:
+            self.set_aside(number, error)
             return None
-        return self._bring_in(row, driver.store.records(number), attempted=True)
+        return self._bring_in(row, records, attempted=True)
 
-    def _find(self, workflow: str) -> WorkflowDefinition | None:
+    def find(self, workflow: str) -> WorkflowDefinition | None:
+        """The workflow of this name; None when it is not known here, or (complained of) not for sure."""
         try:
             return self._driver.registry.find(workflow)
         except PerdureError as error:
@@ -94,14 +128,14 @@ class Recovery:
 
     def take_up_unknown(self) -> None:
         """Bring in runs whose workflow was not known in this process, and now is."""
-        for workflow in [name for name in self._driver.unknown if self._find(name) is not None]:
+        for workflow in [name for name in self._driver.unknown if self.find(name) is not None]:
             for number in sorted(self._driver.unknown.pop(workflow)):
                 self.load(number)
                 self._driver.retry_messages(number)
 
     def _bring_in(self, row: RunRow, records: list[Record], *, attempted: bool) -> Resident | None:
         driver = self._driver
-        definition = self._find(row.workflow)
+        definition = self.find(row.workflow)
         if definition is None:
             driver.unknown.setdefault(row.workflow, set()).add(row.number)
             return None
@@ -114,7 +148,11 @@ class Recovery:
             if not self._replay(resident, definition, records):
                 return None
             if attempted and resident.execution.commands:
-                resident.attempts = self._attempts(resident)
+                try:
+                    resident.attempts = self._attempts(resident)
+                except StoreCorrupt as error:
+                    driver.closing.park(resident, error)
+                    return None
             driver.carry_out(resident)
             if resident.crashes and resident.stored_wake_ms and not resident.is_idle:
                 driver.store_wake(resident, 0)  # should the worker die again, it was under way

@@ -46,15 +46,17 @@ class Threads:
     def _work(self) -> None:
         while (work := self._line.get()) is not None:
             function, future = work
-            if not future.cancelled():
+            if future.cancelled():
+                self._idle.release()
+            else:
                 value, error = _outcome(function)
+                self._idle.release()  # first: whoever is told may ask for the next at once
                 try:
                     self._loop.call_soon_threadsafe(_settle, future, value, error)
                 except RuntimeError:
                     return  # the loop is closed: nobody waits any more
                 del value, error
             del function, future, work  # else what a step had in hand would stay until the next one
-            self._idle.release()
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:

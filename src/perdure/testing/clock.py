@@ -28,8 +28,8 @@ class ManualClock:
     """A `Clock` whose time is in the test's hands."""
 
     def __init__(self, now_ms: int = START_MS, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """`loop`: where wake-up calls come; by default the running one."""
-        self.loop = loop or asyncio.get_running_loop()
+        """`loop`: where wake-up calls come; by default the one on which the first is asked for."""
+        self._loop = loop
         self._now_ms = now_ms
         self._armed: list[_ManualArmed] = []
         self._made = 0
@@ -37,6 +37,13 @@ class ManualClock:
         """Waits until the engine has nothing to do; the harness puts its own here."""
         self.next_elsewhere: Callable[[], int | None] = lambda: None
         """The next moment that is known elsewhere than here: runs asleep in the store."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where wake-up calls come."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def now_ms(self) -> int:
         """The time that the test has set, Unix milliseconds."""

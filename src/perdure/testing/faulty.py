@@ -21,7 +21,8 @@ class FaultyStore:
     """A real store whose commits can fail, be held up, or end for good. All else is the store's own."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
+        """The real one."""
         self._faults: deque[tuple[str, StoreError]] = deque()
         self._open = threading.Event()
         self._open.set()
@@ -36,7 +37,7 @@ class FaultyStore:
         """The same once it is on disk, before anybody hears of it."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self.store, name)
 
     # -- what a test may ask for -----------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class FaultyStore:
         when, error = self._faults.popleft() if self._faults else ("", None)
         if when == "before" and error is not None:
             raise error
-        committed = self._store.commit(lease, batch)
+        committed = self.store.commit(lease, batch)
         self.commits += 1
         self.after_commit(batch)
         if error is not None:
@@ -91,4 +92,4 @@ class FaultyStore:
     def release(self, lease: Lease) -> None:
         """Give the lease back; who was killed cannot."""
         if not self._killed:
-            self._store.release(lease)
+            self.store.release(lease)

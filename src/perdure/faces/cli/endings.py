@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -45,7 +47,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "all is well",
-    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line)",
+    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), or `check` found faults",
     ExitCode.USAGE: "wrong usage or input",
     ExitCode.NOT_FOUND: "no such run",
     ExitCode.REFUSED: "refused: the run has ended, or the id is taken",
@@ -125,6 +127,12 @@ def conclude(work: Coroutine[Any, Any, ExitCode | None], *, debug: bool) -> NoRe
     if code is ExitCode.INTERRUPTED:
         leave(code)
     raise typer.Exit(code or ExitCode.OK)
+
+
+def be_interruptible() -> None:
+    """Let Ctrl-C stop work that does not await; asyncio would wait for its next await."""
+    with suppress(ValueError):  # only the main thread hears of signals
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave(code: int) -> NoReturn:

@@ -52,7 +52,7 @@ def list_runs(
         now_ms = client.now_ms()
         found = await client.list(
             workflow=workflow,
-            status=[_status(word) for word in status or ()],
+            status=[read_status(word) for word in status or ()],
             tags=read_tags(tag),
             created_after=read_time(since, now_ms=now_ms),
             created_before=read_time(before, now_ms=now_ms),
@@ -73,7 +73,8 @@ def list_runs(
     with_client(work, store=store, debug=debug)
 
 
-def _status(word: str) -> RunStatus:
+def read_status(word: str) -> RunStatus:
+    """A status from the command line. Raises BadInput."""
     for status in RunStatus:
         if word.lower().replace("_", " ").replace("-", " ") == status.value:
             return status

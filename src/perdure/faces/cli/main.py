@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from . import demo, doctor, listing, running, sending, showing, starting, working
+from . import (
+    checking,
+    debugging,
+    demo,
+    deploying,
+    doctor,
+    exporting,
+    listing,
+    running,
+    sending,
+    showing,
+    starting,
+    working,
+)
 from .endings import MEANINGS
 
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -50,7 +63,11 @@ for command in (
     sending.cancel,
     sending.terminate,
     sending.resume,
+    exporting.export,
+    debugging.debug,
+    deploying.deploy_check,
+    checking.check,
     doctor.doctor,
     demo.demo,
 ):
-    app.command(command.__name__.removesuffix("_runs"))(command)
+    app.command(command.__name__.removesuffix("_runs").replace("_", "-"))(command)

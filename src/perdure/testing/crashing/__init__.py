@@ -1,0 +1,1 @@
+"""Crashing a workflow everywhere: read `everywhere` first, then `living`, `world` and `doomed`."""
