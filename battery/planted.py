@@ -1,0 +1,68 @@
+"""Bugs to plant into the real engine: the battery must notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from perdure.core.execution import Execution
+from perdure.runtime.committer import Committer
+from perdure.stores.sqlite.lease import Leases
+
+_LATE_S = 0.005
+
+
+@contextmanager
+def replaced(owner: type, **methods: Any) -> Iterator[None]:
+    """Methods of a class, exchanged while the block lasts."""
+    before = {name: getattr(owner, name) for name in methods}
+    try:
+        for name, method in methods.items():
+            setattr(owner, name, method)
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(owner, name, method)
+
+
+@contextmanager
+def without_the_fence() -> Iterator[None]:
+    """Any worker may write, whether it has the lease or not."""
+    with replaced(Leases, check_fence=lambda self, connection, lease: None):
+        yield
+
+
+@contextmanager
+def delivering_early() -> Iterator[None]:
+    """Records are fed back to their runs, and written some milliseconds later."""
+
+    def deliver_first(self: Committer, group: Any) -> bool:
+        with self._turn:
+            self._deliver(group.residents, group.batch.records, group.values)
+        group.residents = [None] * len(group.residents)  # else they would come a second time
+        self._loop.call_later(_LATE_S, self._work.put, group)
+        return False
+
+    with replaced(Committer, _hand_over=deliver_first):
+        yield
+
+
+@contextmanager
+def counting_calls() -> Iterator[None]:
+    """A call's key is its number in the run, whatever the task that makes it."""
+
+    def next_key(self: Execution, name: str) -> str:
+        return f"0/{self._asked}/{name}"
+
+    with replaced(Execution, _next_key=next_key):
+        yield
+
+
+def caught_by(play: Callable[[], object]) -> str:
+    """What was noticed of a planted bug; empty when nothing was."""
+    try:
+        play()
+    except AssertionError as broken:
+        return str(broken).partition(". ")[0][:160]
+    return ""

@@ -1,0 +1,128 @@
+"""Row 15: a worker is stopped for longer than its lease, another takes over, and the first goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import apsw
+
+from perdure import Engine, LeaseLost, StoreInUse
+
+from . import orders
+from .lives import Life, Witness, dump, short_lease
+from .orders import Death, Process
+from .planted import caught_by, without_the_fence
+from .row import Control, Row, Trials, Work, chance
+
+_LEASE_MS = 150
+_TRIALS_OF_THE_CONTROL = 25
+
+
+def _trial(seed: int, folder: Path) -> None:
+    _outlive(chance(seed), folder, nullcontext())
+
+
+def _outlive(
+    draw: Random, folder: Path, planted: AbstractContextManager[object], *, patience_s: float = 10.0
+) -> None:
+    """Stop a worker in the middle of its work; let another do it all; let the first go on."""
+    witness = Witness(folder)
+    lost = folder / "lost"
+    heir = None
+    zombie = Life(partial(_be_the_zombie, witness, lost, planted), errors=witness.errors)
+    try:
+        zombie.ends_within(0.005 + draw.random() * 0.04)
+        zombie.signal(signal.SIGSTOP)
+        while _is_in_a_transaction(witness.store):  # there it would stop everybody, and nobody can help
+            zombie.signal(signal.SIGCONT)
+            zombie.ends_within(0.001)
+            zombie.signal(signal.SIGSTOP)
+        heir = Life(partial(_be_the_heir, witness), errors=folder / "errors of the heir")
+        heir.end()
+        before = dump(witness.store)
+        zombie.signal(signal.SIGCONT)
+        zombie.ends_within(patience_s)
+        after = dump(witness.store)
+        changed = [table for table in before if before[table] != after[table]]
+        assert not changed, f"I6: a worker without the lease wrote into {', '.join(changed)}"
+        assert lost.exists(), "I6: a worker without the lease went on, and was not told"
+        witness.look()
+        orders.assert_all_was_done(folder, witness)
+    finally:
+        for process in (zombie, heir):
+            if process is not None:
+                process.kill()
+        witness.close()
+
+
+async def _be_the_zombie(witness: Witness, lost: Path, planted: AbstractContextManager[object]) -> None:
+    Process.death, Process.ledger = Death(), witness.ledger
+    with planted, short_lease(_LEASE_MS):
+        try:
+            async with Engine(f"sqlite:///{witness.store}") as engine:
+                await orders.drive_all(engine, witness.acknowledged)
+                await engine.serve()
+        except LeaseLost:
+            lost.touch()  # noqa: ASYNC240 (nobody else is on this loop)
+
+
+async def _be_the_heir(witness: Witness) -> None:
+    Process.death, Process.ledger = Death(), witness.ledger
+    with short_lease(_LEASE_MS):
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    engine = await stack.enter_async_context(Engine(f"sqlite:///{witness.store}"))
+                    break
+                except StoreInUse:
+                    await asyncio.sleep(0.01)
+            await orders.drive_all(engine, witness.acknowledged)
+
+
+def _is_in_a_transaction(store: Path) -> bool:
+    """Whether somebody holds the lock of the file."""
+    connection = apsw.Connection(str(store))
+    try:
+        connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+    except apsw.BusyError:
+        return True
+    else:
+        return False
+    finally:
+        connection.close()
+
+
+def _controls(work: Work) -> Sequence[Control]:
+    seen: list[str] = []
+    for seed in range(_TRIALS_OF_THE_CONTROL):
+        with work.fresh_folder() as folder:
+            broken = caught_by(
+                lambda: _outlive(chance(seed), folder, without_the_fence(), patience_s=0.3)  # noqa: B023
+            )
+        if "wrote" in broken:
+            seen.append(broken)
+    said = f"in {len(seen)} of {_TRIALS_OF_THE_CONTROL} trials: {seen[0] if seen else 'nothing'}"
+    return [Control("a commit does not look at the fence", bool(seen), said)]
+
+
+ROW = Row(
+    number=15,
+    name="zombie",
+    fault="A worker stands still for longer than its lease, another takes over and does the work, and the "
+    "first one wakes up.",
+    how="SIGSTOP and SIGCONT, in processes with a lease of 150 ms.",
+    holds=(
+        "the first one writes nothing more",
+        "it is told, by LeaseLost",
+        "a step on record is not done again",
+        "every run comes to its right end",
+    ),
+    trials=Trials(push=15, long=500, release=5_000),
+    run=lambda work: work.counted(_trial, controls=_controls),
+)

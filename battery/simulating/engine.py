@@ -1,0 +1,111 @@
+"""The engine of a simulation: the real one, whose commits come when the simulation lets them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from perdure.errors import StoreUnavailable
+from perdure.runtime.clock import SystemClock
+from perdure.runtime.committer import Committer
+from perdure.runtime.driver import Driver
+from perdure.stores.base import Lease, Store
+from perdure.testing.clock import START_MS
+from perdure.testing.engine import HarnessEngine
+
+from .witness import Witness
+
+
+class VirtualClock(SystemClock):
+    """The wall clock of the simulated machine; it can be set, and the loop's time cannot."""
+
+    offset_ms = 0
+
+    def now_ms(self) -> int:
+        return START_MS + self.offset_ms + round(self.loop.time() * 1000)
+
+
+class SimulatedCommitter(Committer):
+    """Commits on the loop: at once, or a while later. No thread, no chance of its own."""
+
+    def __init__(self, latency_s: Callable[[], float], *parts: Any) -> None:
+        self._latency_s = latency_s
+        self.is_paused = False
+        """Whether commits wait, as those of a process that is stopped."""
+        self._paused: list[Any] = []
+        super().__init__(*parts)
+
+    def _start_writer(self) -> None:
+        """There is none."""
+
+    def _hand_over(self, group: Any) -> bool:
+        latency_s = self._latency_s()
+        if self.is_paused:
+            self._paused.append(group)
+        elif latency_s:
+            self._loop.call_later(latency_s, self._write_now, group)
+        else:
+            self._write(group)
+            return True
+        return False
+
+    def _write_now(self, group: Any) -> None:
+        if self.is_paused:
+            self._paused.append(group)
+        else:
+            self._write(group)
+            self._finish(group)
+
+    def _leave(self, group: Any) -> None:
+        """Nobody has to step aside."""
+
+    def run_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        self._loop.call_soon(lambda: then(chore()))
+
+    def go_on(self) -> None:
+        """What was stopped runs again."""
+        self.is_paused = False
+        paused, self._paused = self._paused, []
+        for group in paused:
+            self._write_now(group)
+
+
+class SimulatedEngine(HarnessEngine):
+    """A worker of the simulated machine."""
+
+    latency_s: Callable[[], float]
+    witness: Witness
+    make_committer: Callable[..., Committer] = SimulatedCommitter
+    lease: Lease
+
+    def _make_driver(self, store: Store, lease: Lease, clock: Any, **parts: Any) -> Driver:
+        self.lease = lease
+        self.witness.epoch = lease.epoch
+        self.faulty.after_commit = partial(self.witness.committed, epoch=lease.epoch)
+        parts["make_committer"] = partial(self.make_committer, self.latency_s)
+        return super()._make_driver(store, lease, clock, **parts)
+
+    @property
+    def committer(self) -> SimulatedCommitter:
+        committer = self.driver.committer
+        assert isinstance(committer, SimulatedCommitter)
+        return committer
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it has stopped, with an error."""
+        return self.driver.committer.error is not None
+
+    async def kill(self) -> None:
+        """It is gone, as by `kill -9`: nothing more is written, and the lease is not given back."""
+        self.faulty.kill()
+        self.driver.committer._dead = StoreUnavailable("killed")
+        self.driver.abandon()
+        await asyncio.sleep(0)  # what it ran on the loop is cancelled, where it waited
+        await self.close()
+
+    async def close(self) -> None:
+        """End, as by a deploy; or, dead, just let go."""
+        await self.__aexit__(None, None, None)

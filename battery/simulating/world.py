@@ -1,0 +1,392 @@
+"""One simulation: workers that die, clients that insist, a clock that jumps; all of it from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import perdure.engine
+import perdure.runtime.inbox
+from perdure import Client, JournalMismatch, RunCancelled, RunClosed, RunFailed, RunParked, StoreError
+from perdure.core.records import RunRow, Status
+from perdure.doors import StoreDoor
+from perdure.errors import PerdureError, StoreFull, StoreUnavailable
+from perdure.stores.base import RunQuery, Store
+from perdure.stores.opening import open_store
+from perdure.testing import SeededSource
+
+from ..row import chance
+from .engine import SimulatedEngine, VirtualClock
+from .loop import VirtualLoop
+from .programs import Author, Program, Stage, play, word
+from .witness import BrokenLaw, Witness
+
+T = TypeVar("T")
+
+_PATIENCE_S = 40_000.0
+"""After the last fault, everything must come to its end in so much virtual time."""
+_LOOK_EVERY_S = 5.0
+_COLLECT_EVERY = 50
+_TRIES_BEFORE_THE_CLOCK_IS_SET_RIGHT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What came of one seed."""
+
+    trace: str
+    steps: int
+    """Recorded."""
+    commits: int
+    effects: int
+    faults: int
+    deaths: int
+    """How many workers died, one way or another."""
+
+
+def simulate(seed: int, *, runs: int = 5, size: int = 12, faults: int = 14) -> Simulated:
+    """Play the simulation of a seed to its end: so many runs of about so many steps. Raises BrokenLaw."""
+    if next(_played) % _COLLECT_EVERY == 0:
+        gc.collect()
+    with _folder() as folder, quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        world = World(seed, folder / "runs.db")
+        try:
+            return runner.run(world.play(runs=runs, size=size, faults=faults))
+        finally:
+            world.clear_up()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Deaths are no news here; the inbox need not look fifty times in a virtual second."""
+    log, inbox, engine = logging.getLogger("perdure"), perdure.runtime.inbox, perdure.engine
+    before = log.level, inbox._LOOK_EVERY_S, engine.Watchdog
+    log.setLevel(logging.CRITICAL + 1)
+    inbox._LOOK_EVERY_S = _LOOK_EVERY_S
+    engine.Watchdog = _NoWatchdog  # type: ignore[misc]  # it looks at real time, from a thread
+    gc.disable()  # when it looks depends on what ran before
+    try:
+        yield
+    finally:
+        gc.enable()
+        log.setLevel(before[0])
+        inbox._LOOK_EVERY_S, engine.Watchdog = before[1:]  # type: ignore[misc]
+
+
+class _NoWatchdog:
+    """Watches nothing."""
+
+    def __init__(self, driver: object) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class _Outside(StoreDoor):
+    """A client's way through the store, with no thread."""
+
+    async def read(self, look: Any) -> Any:
+        return look(self._store)
+
+    async def close(self) -> None:
+        self._store.close()
+        self._thread.shutdown()
+
+
+_played = count(1)
+
+
+class World:
+    """The machine, and all that goes wrong with it."""
+
+    def __init__(self, seed: int, path: Path) -> None:
+        self._seed = seed
+        self._url = f"sqlite:///{path}"
+        self._chance = chance(seed, "faults")
+        self._latency = chance(seed, "latency")
+        self._source = SeededSource(seed)
+        self.witness = Stage.witness = Witness()
+        self._zombies: list[SimulatedEngine] = []
+        self._opened: list[SimulatedEngine] = []
+        self._faults = 0
+        self._deaths = 0
+        self._latest_ms = 0
+
+    async def play(self, *, runs: int, size: int, faults: int) -> Simulated:
+        """Let clients drive runs while things break; then let all come right, and look at what is left."""
+        self._clock = VirtualClock()
+        self._slow = self._chance.choice((0.0, 0.2, 1.0))
+        self._residents_kept = self._chance.choice((0, 1, 3, 10_000))
+        await self._open()
+        outside = Client(self._url)
+        outside._door = _Outside(open_store(self._url))
+        outside._door.clock, outside._door.source = self._clock, self._source
+        author = Author(chance(self._seed, "programs"))
+        loop = asyncio.get_running_loop()
+        drives: list[asyncio.Task[None]] = []
+        for number in range(runs):
+            program = author.write(size)
+            client = outside if self._chance.random() < 0.3 else None
+            drive = _Drive(self, f"run-{number}", program, author.receives, client)
+            drives.append(loop.create_task(drive.run(Random(self._chance.random()))))
+        await self._break_things(faults)
+        await self._come_right(drives)
+        self._look_at_what_is_left()
+        await self.engine.close()
+        await outside._door.close()
+        if self.witness.broken:
+            raise BrokenLaw(self.witness.broken[0])
+        witness = self.witness
+        return Simulated(
+            witness.trace, witness.steps, witness.commits, witness.effects, self._faults, self._deaths
+        )
+
+    def clear_up(self) -> None:
+        """Let go of engines that a broken law has left open."""
+        for engine in self._opened:
+            engine.drop()
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        for tries in count():
+            if tries == _TRIES_BEFORE_THE_CLOCK_IS_SET_RIGHT:
+                self._set_the_clock_right()
+            engine = SimulatedEngine(
+                self._url,
+                workflows=[play],
+                clock=self._clock,
+                source=self._source,
+                residents_kept=self._residents_kept,
+            )
+            engine.latency_s, engine.witness = self._draw_latency, self.witness
+            try:
+                await engine.__aenter__()
+            except StoreError:
+                # The lease of one that is paused, or that has left the lock to one, has not ended.
+                await asyncio.sleep(1.0)
+            else:
+                self.engine = engine
+                self._opened.append(engine)
+                return
+
+    def _draw_latency(self) -> float:
+        return self._latency.random() * 0.05 if self._latency.random() < self._slow else 0.0
+
+    async def _reopen(self) -> None:
+        """Another worker takes over from one that has ended."""
+        self._deaths += 1
+        await self._open()
+
+    async def _revive(self) -> None:
+        """A worker that has died of an error is replaced, as by systemd."""
+        if self.engine.has_died:
+            await self.engine.close()
+            await self._reopen()
+
+    # -- what goes wrong ---------------------------------------------------------------------------
+
+    async def _break_things(self, faults: int) -> None:
+        kinds = (
+            self._kill, self._kill, self._kill_in_a_commit, self._lose_an_answer, self._fill_the_disk,
+            self._deploy, self._take_over, self._set_the_clock,
+        )  # fmt: skip
+        for _ in range(faults):
+            await asyncio.sleep(
+                self._chance.choice((0.0, 0.01, 0.1, 1.0, 5.0, 100.0)) * self._chance.random()
+            )
+            await self._revive()
+            fault = self._chance.choice(kinds)
+            self.witness.note(fault.__name__)
+            self._faults += 1
+            await fault()
+
+    async def _kill(self) -> None:
+        await self.engine.kill()
+        await self._reopen()
+
+    async def _kill_in_a_commit(self) -> None:
+        """Die in the next commit: before it is on disk, or just after."""
+        if self._chance.random() < 0.5:
+            self.engine.faulty.fail_before_commit()
+        else:
+            self.engine.faulty.fail_after_commit()
+        await self._until_it_dies()
+
+    async def _lose_an_answer(self) -> None:
+        """The next commit is on disk, and its worker hears of an error."""
+        self.engine.faulty.fail_after_commit(StoreUnavailable("no answer came"))
+        await self._until_it_dies()
+
+    async def _until_it_dies(self) -> None:
+        for _ in range(100):
+            if self.engine.has_died:
+                break
+            await asyncio.sleep(0.1)
+        await self._revive()
+
+    async def _fill_the_disk(self) -> None:
+        self.engine.faulty.fail_before_commit(
+            StoreFull("The store is full."), times=self._chance.randint(1, 4)
+        )
+
+    async def _deploy(self) -> None:
+        await self.engine.close()
+        await self._reopen()
+
+    async def _take_over(self) -> None:
+        """The worker is stopped for longer than its lease; another takes over; then the first goes on."""
+        zombie = self.engine
+        zombie.committer.is_paused = True
+        self.witness.zombies.add(id(zombie.driver))
+        self._zombies.append(zombie)
+        now_ms = self._clock.now_ms()
+        holder = zombie.faulty.worker(now_ms=now_ms)
+        if holder is not None:
+            self._clock.offset_ms += holder.until_ms - now_ms
+        await self._reopen()
+        asyncio.get_running_loop().call_later(self._chance.choice((0.0, 0.1, 20.0)), zombie.committer.go_on)
+
+    async def _set_the_clock(self) -> None:
+        by_s = self._chance.choice((-259_200, -3_600, -0.001, -0.001, 60, 3_600, 259_200))
+        self._clock.offset_ms += round(by_s * 1000)
+        self._latest_ms = max(self._latest_ms, self._clock.offset_ms)
+
+    def _set_the_clock_right(self) -> None:
+        """A clock that was set back makes all that waits for it wait as much longer: it is right again."""
+        self._clock.offset_ms = max(self._latest_ms, self._clock.offset_ms)
+
+    # -- how it must end ---------------------------------------------------------------------------
+
+    async def _come_right(self, drives: list[asyncio.Task[None]]) -> None:
+        """No fault comes any more, and the clock is right again: every run must come to its end."""
+        self._set_the_clock_right()
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + _PATIENCE_S
+        while pending := [drive for drive in drives if not drive.done()]:
+            if loop.time() > give_up_at or self.witness.broken:
+                for drive in pending:
+                    drive.cancel()
+                self.witness.breaks(f"I5: {len(pending)} runs did not come to their end: {self._open_runs()}")
+                break
+            await asyncio.sleep(1.0)
+            await self._revive()
+            await self._resume_children()
+        for zombie in self._zombies:
+            zombie.committer.go_on()
+            await zombie.close()
+        ended = await asyncio.gather(*drives, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _resume_children(self) -> None:
+        """Somebody looks after children that are parked; clients look after the runs that they drive."""
+        for row in self.engine.faulty.list_runs(RunQuery(statuses=(Status.PARKED,))):
+            if row.parent is not None:
+                with suppress(PerdureError):
+                    await self.engine.resume(row.id)
+
+    def _open_runs(self) -> list[str]:
+        rows = self.engine.faulty.list_runs(RunQuery())
+        return [f"{row.id} ({row.status}, wake {row.wake_at_ms})" for row in rows if row.status <= 2]
+
+    def _look_at_what_is_left(self) -> None:
+        store: Store = self.engine.faulty.store
+        for wrong in store.check():
+            self.witness.breaks(f"I12: {wrong}")
+        for row in store.list_runs(RunQuery(limit=10_000, all_generations=True)):
+            self.witness.note(row)
+            self._replay(row, store)
+
+    def _replay(self, row: RunRow, store: Store) -> None:
+        """I4: the journal, replayed once more, leads to the same end."""
+        driver = self.engine.driver
+        execution = driver.make_resident(row).execution
+        records = store.records(row.number)
+        with driver.turn:
+            try:
+                execution.foresee_patches(records)
+                execution.begin(play.body(row.input), play.encode_result)
+                execution.replay(records)
+            except PerdureError as error:
+                self.witness.breaks(f"I4: the journal of {row.id} does not replay: {error}")
+                return
+            finally:
+                execution.drop()
+        outcome = execution.outcome
+        if row.status == Status.COMPLETED and (outcome is None or outcome.output != row.output):
+            self.witness.breaks(f"I4: {row.id} came to another end in its replay")
+
+    def door(self, outside: Client | None) -> Client:
+        """The way in that a client takes."""
+        return outside or self.engine
+
+
+class _Drive:
+    """A client that insists: it starts a run, sends what it needs, and waits for its end."""
+
+    def __init__(
+        self, world: World, run_id: str, program: Program, receives: int, outside: Client | None
+    ) -> None:
+        self._world = world
+        self._id = run_id
+        self._program = program
+        self._receives = receives
+        self._outside = outside
+
+    async def run(self, chance: Random) -> None:
+        await asyncio.sleep(chance.random() * 3)
+        await self._insist(lambda client: client.start(play(self._program), id=self._id))
+        for number in range(self._receives):
+            await asyncio.sleep(chance.choice((0.0, 0.5, 20.0)))
+            await self._insist(lambda client, n=number: client.send(self._id, word, n, signal_id=f"{n}"))
+        if chance.random() < 0.15:
+            await asyncio.sleep(chance.random() * 30)
+            await self._insist(lambda client: client.cancel(self._id, "enough"))
+        while not await self._insist(self._has_ended):  # noqa: ASYNC110 (as a person looks in again)
+            await asyncio.sleep(5.0)
+
+    async def _insist(self, ask: Callable[[Client], Awaitable[T]]) -> T | None:
+        """Ask until there is an answer; the same question twice must do no harm."""
+        while True:
+            try:
+                async with asyncio.timeout(60):
+                    return await ask(self._world.door(self._outside))
+            except RunClosed:
+                return None
+            except (StoreError, TimeoutError, PerdureError) as error:
+                if isinstance(error, RunFailed):
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _has_ended(self, client: Client) -> bool:
+        run = await client.get(self._id)
+        try:
+            async with asyncio.timeout(30):
+                await run.result()
+        except TimeoutError:
+            return False
+        except RunParked as parked:
+            if isinstance(parked.__cause__, JournalMismatch):
+                self._world.witness.breaks(f"I4: {parked}")
+            await run.resume()
+            return False
+        except (RunCancelled, RunFailed):
+            return True
+        return True
