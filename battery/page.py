@@ -92,7 +92,7 @@ def result_of(row: Row, tier: Tier, counted: Counted, *, seed: int, seconds: flo
         held=proved and not violations and counted.trials > 0,
         seconds=round(seconds, 1),
         failures=[
-            FailureResult(seed=failure.seed, what=failure.what, again=again(row, failure.seed))
+            FailureResult(seed=failure.seed, what=failure.what, again=again(row, tier, failure.seed))
             for failure in counted.failures
         ],
         controls=[

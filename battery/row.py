@@ -158,12 +158,17 @@ class Work:
 
     def report(self, failure: Failure) -> None:
         """Say what failed, and the one command that repeats it."""
-        print(f"  {failure.what}\n  again: {again(self.row, failure.seed)}", file=sys.stderr, flush=True)
+        print(
+            f"  {failure.what}\n  again: {again(self.row, self.tier, failure.seed)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def again(row: Row, seed: int) -> str:
-    """The command that repeats one trial."""
-    return f"scripts/battery {row.number} --seed {seed} --trials 1"
+def again(row: Row, tier: Tier, seed: int) -> str:
+    """The command that repeats one trial. A trial may be larger in a longer tier."""
+    longer = "" if tier == "push" else f" --tier {tier}"
+    return f"scripts/battery {row.number}{longer} --seed {seed} --trials 1"
 
 
 def chance(seed: int, *of: object) -> random.Random:

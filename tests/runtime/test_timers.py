@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import workflow
+from perdure import step, workflow
 from perdure.core.records import NewRun
 from perdure.runtime.timers import Timers
 from perdure.stores.base import Batch
@@ -16,6 +16,7 @@ from perdure.testing import Harness, ManualClock
 from perdure.testing.clock import START_MS
 
 woken: list[int] = []
+gate = asyncio.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,17 @@ async def sleeps(seconds: int) -> int:
     await asyncio.sleep(seconds)
     woken.append(seconds)
     return seconds
+
+
+@step
+async def passes_the_gate() -> None:
+    await gate.wait()
+
+
+@workflow
+async def waits_at_the_gate(seconds: int = 10) -> str:
+    await asyncio.gather(passes_the_gate(), asyncio.sleep(seconds))
+    return "passed"
 
 
 async def test_a_thousand_sleepers_wake_in_order_though_few_fit_in_memory(tmp_path: Path) -> None:
@@ -130,3 +142,25 @@ async def test_a_month_passes_at_once_when_time_flies(flying_harness: Harness) -
 
     assert await flying_harness.engine.run(bills_monthly()) == 12
     assert flying_harness.clock.now_ms() - START_MS >= 12 * 30 * 86_400_000
+
+
+async def test_a_timer_that_is_due_while_suspects_are_brought_back_hides_none_of_them(
+    harness: Harness,
+) -> None:
+    gate.clear()
+    for number in range(4):
+        await harness.start(waits_at_the_gate(100_000), id=f"suspect {number}")
+    for seconds in (0, 10):
+        await harness.settle()
+        if seconds:
+            await harness.start(waits_at_the_gate(seconds), id="due")
+            await harness.until(lambda: harness.engine.running_steps == 5)
+        await harness.kill()
+        harness.clock.jump(seconds)
+        await harness.open()
+    gate.set()
+
+    await harness.advance(100_000)
+
+    for number in range(4):
+        assert await (await harness.get(f"suspect {number}", waits_at_the_gate)).result() == "passed"

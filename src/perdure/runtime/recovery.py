@@ -92,12 +92,16 @@ class Recovery:
         driver = self._driver
         now_ms = driver.clock.now_ms()
         suspects.sort(key=lambda _: driver.source.draw())
+        later: list[tuple[int, int]] = []
         for place, number in enumerate(suspects):
             row = driver.store.run_by_number(number)
             if place and row is not None:
-                driver.committer.batch.wakes.append((now_ms + place * _APART_MS, row.crashes, number))
+                later.append((number, now_ms + place * _APART_MS))
+                driver.committer.batch.wakes.append((later[-1][1], row.crashes, number))
                 driver.committer.schedule()
         await driver.committer.drain()
+        for number, at_ms in later:
+            driver.timers.set_evicted(number, at_ms)  # a timer may have fired, and the sleepers been read
         if suspects:
             self.load(suspects[0])
 
