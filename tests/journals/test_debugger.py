@@ -222,14 +222,20 @@ def test_it_talks_to_a_terminal(story: Path) -> None:
     command = [sys.executable, "-m", "perdure", "debug", "story-a", "-m", "app"]
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     with subprocess.Popen(command, cwd=story, env=environment, stdin=its, stdout=its, stderr=its) as process:
-        said = read_to(ours, "(perdure) ")
-        os.write(ours, b"n\n")
-        said += read_to(ours, "(perdure) ")
-        process.send_signal(signal.SIGINT)
-        said += read_to(ours, "(perdure) ")
-        os.write(ours, b"q\n")
+        try:
+            said = read_to(ours, "(perdure) ")
+            os.write(ours, b"n\n")
+            said += read_to(ours, "(perdure) ")
+            process.send_signal(signal.SIGINT)
+            while not select.select([ours], [], [], 1)[0]:
+                # readline has shown its prompt and did not wait yet: it hears of the first with the second.
+                process.send_signal(signal.SIGINT)
+            said += read_to(ours, "(perdure) ")
+            os.write(ours, b"q\n")
 
-        code = process.wait(30)
+            code = process.wait(10)
+        finally:
+            process.kill()  # else a failure would wait for it for ever
 
     os.close(its)
     os.close(ours)
@@ -239,7 +245,7 @@ def test_it_talks_to_a_terminal(story: Path) -> None:
     assert code == 0
 
 
-def read_to(terminal: int, ending: str, *, seconds: float = 30) -> str:
+def read_to(terminal: int, ending: str, *, seconds: float = 10) -> str:
     """What a terminal shows, up to and with the ending."""
     said, give_up_at = "", time.monotonic() + seconds
     while not said.endswith(ending):
