@@ -102,6 +102,6 @@ ROW = Row(
         "the store is whole",
         "every run comes to its right end",
     ),
-    trials=Trials(push=100, long=8_000, release=40_000),
+    trials=Trials(push=100, long=1_500, release=40_000),
     run=lambda work: work.counted(_trial, controls=_controls, figures={"moments": len(moments())}),
 )

@@ -93,6 +93,6 @@ ROW = Row(
         "the store is whole after each death",
         "every run comes to its right end",
     ),
-    trials=Trials(push=70, long=1_700, release=17_000),
+    trials=Trials(push=70, long=1_000, release=17_000),
     run=_run,
 )

@@ -118,6 +118,6 @@ ROW = Row(
         "every error is one of ours, and nothing read is wrong",
         "the store goes on when the disk is well",
     ],
-    trials=Trials(push=1, long=10, release=200),
+    trials=Trials(push=1, long=3, release=200),
     run=run,
 )

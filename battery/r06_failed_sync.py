@@ -101,6 +101,6 @@ ROW = Row(
         "what was acknowledged, before and after, is there",
         "the file passes every check",
     ],
-    trials=Trials(push=300, long=5_000, release=100_000),
+    trials=Trials(push=300, long=2_000, release=100_000),
     run=run,
 )

@@ -255,6 +255,6 @@ ROW = Row(
     fault="One bit of a stopped store changes.",
     how="The file is edited: in a row, anywhere, or in the log of a killed worker.",
     holds=["no wrong value is believed", "a damaged run is refused by name", "the others are as they were"],
-    trials=Trials(push=400, long=40_000, release=400_000),
+    trials=Trials(push=400, long=20_000, release=400_000),
     run=run,
 )

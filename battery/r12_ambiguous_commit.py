@@ -175,6 +175,6 @@ ROW = Row(
         "a step that does has the same idempotency key",
         "every run comes to its result",
     ],
-    trials=Trials(push=300, long=10_000, release=200_000),
+    trials=Trials(push=300, long=3_000, release=200_000),
     run=run,
 )

@@ -118,7 +118,7 @@ ROW = Row(
         "none is lost",
         "the times of a journal never go back",
     ),
-    trials=Trials(push=8, long=1_000, release=10_000),
+    trials=Trials(push=8, long=100, release=10_000),
     run=lambda work: work.counted(
         lambda seed, folder: _jump(seed, folder, planted=False), controls=_controls
     ),

@@ -137,6 +137,6 @@ ROW = Row(
         "a step on record is not done again",
         "every run comes to its right end",
     ),
-    trials=Trials(push=15, long=500, release=5_000),
+    trials=Trials(push=15, long=250, release=5_000),
     run=lambda work: work.counted(_trial, controls=_controls),
 )

@@ -242,6 +242,6 @@ ROW = Row(
         "what was sent before a cancel is done before it",
         "the store is whole",
     ),
-    trials=Trials(push=25, long=5_000, release=50_000),
+    trials=Trials(push=25, long=200, release=50_000),
     run=_run,
 )

@@ -63,3 +63,4 @@ class Wait:
 
 
 Event: TypeAlias = Send | Ask | Cancel | Wait
+"""What comes to a run from outside."""
