@@ -119,8 +119,8 @@ async def test_a_step_can_be_the_fake_of_another(harness: Harness) -> None:
     [
         lambda: "",
         lambda order: "",
-        lambda order, cents, currency: "",
-        lambda name, cents=100, *, currency="EUR": "",
+        lambda order, cents=100: "",
+        lambda order, cents=100, *, money="EUR": "",
         lambda order, cents=100, extra=None, *, currency="EUR", needed: "",
     ],
 )

@@ -7,7 +7,7 @@ replaced. What does not fit is refused at once, and not in the middle of a run.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,22 +26,23 @@ class Override:
         self._fake = fake
         self._signature = inspect.signature(step)
 
-    def note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The step's function is called."""
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """The step's function is called: note the call; give its arguments by place, where they have one."""
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         self.calls.append(dict(bound.arguments))
+        return bound
 
     async def call_async(self, *args: Any, **kwargs: Any) -> Any:
         """In the place of a function that runs on the loop."""
-        self.note(args, kwargs)
-        value = self._fake(*args, **kwargs)
+        bound = self._bind(args, kwargs)
+        value = self._fake(*bound.args, **bound.kwargs)
         return await value if inspect.isawaitable(value) else value
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """In the place of a function that runs on a thread."""
-        self.note(args, kwargs)
-        return self._fake(*args, **kwargs)
+        bound = self._bind(args, kwargs)
+        return self._fake(*bound.args, **bound.kwargs)
 
     def __repr__(self) -> str:
         calls = "\n  ".join(repr(call) for call in self.calls) or "none"
@@ -52,7 +53,8 @@ class Override:
 def override(step: Step[..., Any], fake: Callable[..., Any]) -> Generator[Override]:
     """Let `step` do what `fake` does, within the `with` block; the journal records what comes of it.
 
-    `fake` is a function, sync or async, that takes what the step takes. A sync fake
+    `fake` is a function, sync or async, that takes what the step takes; it gets arguments
+    by place, also those that the step was given by name, and all defaults. A sync fake
     of an async step is called on the event loop; an async fake of a sync step runs
     there too. In the fake `step_info()` works as in the step. Raises DefinitionError
     if the signatures do not fit, or if the step runs in a process of its own.
@@ -81,24 +83,13 @@ def _check_signature(step: Step[..., Any], fake: Callable[..., Any]) -> None:
         theirs = inspect.signature(fake)
     except ValueError:
         return  # a function written in C, which does not say what it takes
-    for args, kwargs in _ways_to_call(real):
-        try:
-            theirs.bind(*args, **kwargs)
-        except TypeError as error:
-            raise DefinitionError(
-                f"The fake of step {step.name!r} takes {theirs}, and the step takes {real}: {error}.",
-                hint="Give the fake the step's own parameters, by the same names.",
-            ) from None
-
-
-def _ways_to_call(signature: inspect.Signature) -> Iterator[tuple[list[None], dict[str, None]]]:
-    """All by place, all by name, and only what must be given."""
-    parameters = list(signature.parameters.values())
-    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    only_place = [one for one in parameters if one.kind is one.POSITIONAL_ONLY]
+    parameters = real.parameters.values()
     by_place = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    only_name = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
-    yield [None for _ in by_place], {one.name: None for one in only_name}
-    yield [None for _ in only_place], {one.name: None for one in named}
-    needed = [one for one in named if one.default is one.empty]
-    yield [None for one in only_place if one.default is one.empty], {one.name: None for one in needed}
+    by_name = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY}
+    try:
+        theirs.bind(*by_place, **by_name)
+    except TypeError as error:
+        raise DefinitionError(
+            f"The fake of step {step.name!r} takes {theirs}, and the step takes {real}: {error}.",
+            hint="Give the fake the step's own parameters.",
+        ) from None
