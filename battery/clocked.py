@@ -22,6 +22,7 @@ from .planted import replaced
 
 RUNS = 4
 NAPS = (0.05, 0.1, 0.2, 0.05)
+_WORKS, _WORK_S = 30, 0.02
 ledger: Notes
 
 
@@ -31,12 +32,24 @@ async def note(what: str, asked: float, took: float) -> str:
     return what
 
 
+@step
+async def work() -> None:
+    await asyncio.sleep(_WORK_S)  # by the loop's clock, which nobody sets
+
+
+async def go_on_working() -> None:
+    for _ in range(_WORKS):
+        await work()
+
+
 @workflow
 async def nap(number: int) -> int:
+    working = asyncio.create_task(go_on_working())  # so that there are records also while the clock is back
     for turn, asked in enumerate(NAPS):
         before = now()
         await asyncio.sleep(asked)
         await note(f"{number}/{turn}", asked, (now() - before).total_seconds())
+    await working
     return len(NAPS)
 
 
@@ -50,9 +63,8 @@ def believe_the_clock(self: Resident, kind: int, key: str, digest: int, payload:
 
 async def main(store: str) -> None:
     logging.getLogger("perdure").setLevel(logging.CRITICAL)
-    SystemClock._LONGEST_WAIT_S = (
-        0.1  # after so long a timer looks at the clock again; a trial cannot wait 30 s
-    )
+    # After so long a timer looks at the clock again; a trial cannot wait 30 s.
+    SystemClock._LONGEST_WAIT_S = 0.1
     async with Engine(f"sqlite:///{store}") as engine:
         runs = [await engine.start(nap(number), id=f"nap-{number}") for number in range(RUNS)]
         ledger.add("ready", 0, 0)

@@ -22,7 +22,7 @@ from .row import Control, Row, Trials, Work, chance
 _JUMPS_S = (-259_200.0, -3_600.0, -0.01, -0.001, 0.5, 3_600.0, 259_200.0)
 _JUMPS = 6
 _PATIENCE_S = 30.0
-_SEEDS_FOR_A_CONTROL = 30
+_SEEDS_FOR_A_CONTROL = 5
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
