@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.runtime.committer import Committer
 from perdure.stores.sqlite.lease import Leases
+
+from .row import Control, Work
 
 _LATE_S = 0.005
 
@@ -66,3 +70,15 @@ def caught_by(play: Callable[[], object]) -> str:
     except AssertionError as broken:
         return str(broken).partition(". ")[0][:160]
     return ""
+
+
+def first_caught(
+    work: Work, planted: str, play: Callable[[int, Path], object], *, seeds: int, law: str = ""
+) -> Control:
+    """Play seed after seed with a bug in it until what is noticed speaks of `law`."""
+    for seed in range(seeds):
+        with work.fresh_folder() as folder:
+            broken = caught_by(partial(play, seed, folder))
+        if broken and law in broken:
+            return Control(planted, True, f"seed {seed}: {broken}")
+    return Control(planted, False, f"nothing, in {seeds} trials")

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
 
 from perdure.stores.sqlite import SqliteStore
 
 from . import orders
 from .lives import Life, Witness
-from .planted import caught_by, delivering_early
+from .planted import delivering_early, first_caught
 from .row import Control, Counted, Row, Trials, Work, chance
 
 _KILLS = 12
@@ -25,14 +24,15 @@ def _run(work: Work) -> Counted:
     kills: list[int] = []
 
     def trial(seed: int, folder: Path) -> None:
-        kills.append(_live_and_die(chance(seed), folder))
+        kills.append(_live_and_die(seed, folder))
 
     counted = work.counted(trial, controls=_controls)
     return replace(counted, figures={"kills": sum(kills)})
 
 
-def _live_and_die(draw: Random, folder: Path) -> int:
+def _live_and_die(seed: int, folder: Path) -> int:
     """One file, until all its orders are done. Gives how many processes were killed."""
+    draw = chance(seed)
     SqliteStore(folder / "runs.db").close()
     witness = Witness(folder)
     worker = client = None
@@ -74,12 +74,8 @@ def _client(witness: Witness) -> Life:
 
 def _controls(work: Work) -> Sequence[Control]:
     """A worker that delivers what is not on disk."""
-    for seed in range(_SEEDS_FOR_A_CONTROL):
-        with work.fresh_folder() as folder, delivering_early():  # the processes are forks: they have it too
-            broken = caught_by(lambda: _live_and_die(chance(seed), folder))  # noqa: B023 (called at once)
-        if broken:
-            return [Control(_PLANTED, True, f"seed {seed}: {broken}")]
-    return [Control(_PLANTED, False, f"nothing, in {_SEEDS_FOR_A_CONTROL} trials")]
+    with delivering_early():  # the processes are forks: they have it too
+        return [first_caught(work, _PLANTED, _live_and_die, seeds=_SEEDS_FOR_A_CONTROL)]
 
 
 ROW = Row(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from perdure.stores.sqlite import SqliteStore
 
 from .clocked import NAPS, RUNS
 from .lives import Notes
-from .planted import caught_by
+from .planted import first_caught
 from .row import Control, Row, Trials, Work, chance
 
 _JUMPS_S = (-259_200.0, -3_600.0, -0.01, -0.001, 0.5, 3_600.0, 259_200.0)
@@ -100,12 +101,7 @@ def _judge_journal(records: Sequence[Record]) -> None:
 
 def _controls(work: Work) -> Sequence[Control]:
     planted = "a record has whatever time the clock shows"
-    for seed in range(_SEEDS_FOR_A_CONTROL):
-        with work.fresh_folder() as folder:
-            broken = caught_by(lambda: _jump(seed, folder, planted=True))  # noqa: B023 (called at once)
-        if broken:
-            return [Control(planted, True, f"seed {seed}: {broken}")]
-    return [Control(planted, False, f"nothing, in {_SEEDS_FOR_A_CONTROL} trials")]
+    return [first_caught(work, planted, partial(_jump, planted=True), seeds=_SEEDS_FOR_A_CONTROL)]
 
 
 ROW = Row(

@@ -17,7 +17,7 @@ from perdure import Engine, LeaseLost, StoreInUse
 from . import orders
 from .lives import Life, Witness, dump, short_lease
 from .orders import Death, Process
-from .planted import caught_by, without_the_fence
+from .planted import first_caught, without_the_fence
 from .row import Control, Row, Trials, Work, chance
 
 _LEASE_MS = 150
@@ -113,16 +113,13 @@ def _is_in_a_transaction(store: Path) -> bool:
         connection.close()
 
 
+def _trial_of_the_control(seed: int, folder: Path) -> None:
+    _outlive(chance(seed), folder, without_the_fence(), patience_s=0.3)
+
+
 def _controls(work: Work) -> Sequence[Control]:
     planted = "a commit does not look at the fence"
-    for seed in range(_TRIALS_OF_THE_CONTROL):
-        with work.fresh_folder() as folder:
-            broken = caught_by(
-                lambda: _outlive(chance(seed), folder, without_the_fence(), patience_s=0.3)  # noqa: B023
-            )
-        if "wrote" in broken:
-            return [Control(planted, True, f"seed {seed}: {broken}")]
-    return [Control(planted, False, f"nothing, in {_TRIALS_OF_THE_CONTROL} trials")]
+    return [first_caught(work, planted, _trial_of_the_control, seeds=_TRIALS_OF_THE_CONTROL, law="wrote")]
 
 
 ROW = Row(

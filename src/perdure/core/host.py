@@ -14,6 +14,8 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgspec
 
+from .records import RunRow
+
 T = TypeVar("T")
 
 Decode = Callable[[bytes], Any]
@@ -29,6 +31,13 @@ class RunFacts(msgspec.Struct, frozen=True, gc=False):
     seed: bytes
     created_at_ms: int
     deadline_ms: int | None
+
+
+def facts_of(row: RunRow) -> RunFacts:
+    """What the run of this row knows of itself."""
+    return RunFacts(
+        row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
+    )
 
 
 class Failures(Protocol):

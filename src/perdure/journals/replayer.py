@@ -14,7 +14,7 @@ from typing import Any
 from ..codec import failures
 from ..core.commands import PendingCall, Publish
 from ..core.execution import Execution
-from ..core.host import RunFacts
+from ..core.host import facts_of
 from ..core.journal import standing_frames
 from ..core.ready import Ready
 from ..core.records import Record, RunRow
@@ -46,11 +46,8 @@ class Replayer:
         """The record that was delivered last, or whose delivery failed."""
         self._body: Coroutine[Any, Any, Any] | None = None
         self._ready = ready if ready is not None else Ready()
-        facts = RunFacts(
-            row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
-        )
         make = _Lenient if redacted else Execution
-        self.execution = make(facts, ready=self._ready, failures=failures)
+        self.execution = make(facts_of(row), ready=self._ready, failures=failures)
 
     def prepare(self) -> None:
         """Read the input and make the code's coroutine, which does not run yet. Raises NotDecodable."""

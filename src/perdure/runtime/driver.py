@@ -32,11 +32,11 @@ from ..core.commands import (
     Unheard,
 )
 from ..core.execution import Execution
-from ..core.host import RunFacts
+from ..core.host import facts_of
 from ..core.ready import Ready
 from ..core.records import Kind, Record, RunRow, Status
 from ..errors import PerdureError, StoreCorrupt
-from ..stores.base import AttemptRow, Lease, Reply, StateRow, Store
+from ..stores.base import AttemptRow, Lease, Reply, RunEnd, StateRow, Store
 from .children import Children
 from .clock import Clock, Source
 from .closing import Closing
@@ -125,10 +125,20 @@ class Driver:
 
     def make_resident(self, row: RunRow) -> Resident:
         """The worker's side of a run, not begun yet."""
-        facts = RunFacts(
-            row.number, row.id, row.generation, row.workflow, row.seed, row.created_at_ms, row.deadline_ms
-        )
-        return Resident(row, Execution(facts, ready=self.turn, failures=failures))
+        return Resident(row, Execution(facts_of(row), ready=self.turn, failures=failures))
+
+    def open_again(self, number: int) -> None:
+        """Let a parked run go on: it runs again on disk, and is then brought in."""
+        # Until that is on disk it may not be loaded, and what is sent to it waits.
+        self.ending.add(number)
+        self.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, number))
+        self.committer.after_commit(lambda error: self._opened_again(number, error))
+
+    def _opened_again(self, number: int, error: Exception | None) -> None:
+        self.ending.discard(number)
+        if error is None:
+            self.load(number)
+            self.retry_messages(number)
 
     # -- the loop --------------------------------------------------------------------------------
 

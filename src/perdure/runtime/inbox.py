@@ -23,7 +23,7 @@ from ..errors import (
     StoreError,
     UpdateRefused,
 )
-from ..stores.base import DROPPED, Reply, RunEnd
+from ..stores.base import DROPPED, Reply
 from .closing import decode_end
 from .resident import Resident
 
@@ -229,22 +229,13 @@ class Inbox:
         except StoreCorrupt as error:  # it stays parked: it cannot be replayed
             driver.complain(error, f"opening run {row.id!r} again")
             return
-        driver.ending.add(row.number)  # until that is on disk, what else is sent to it waits
-        driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, row.number))
+        driver.open_again(row.number)
         if message.kind == MessageKind.CANCEL:
             # Recorded before it is replayed: what failed is not tried once more on the way.
             at_ms = max([driver.clock.now_ms(), *(record.at_ms for record in records[-1:])])
             reason = message.name.encode()
             cancel = Record(len(records), Kind.CANCEL, "cancel", 0, at_ms, reason, row.number)
             driver.committer.add_record(None, cancel, ...)
-
-        def go_on(error: Exception | None) -> None:
-            if error is None:
-                driver.ending.discard(row.number)
-                driver.load(row.number)
-                self.retry_waiting(row.number)
-
-        driver.committer.after_commit(go_on)
 
     def _refuse_closed(self, message: Message, row: RunRow | None) -> None:
         if row is not None and row.status == Status.CONTINUED and message.kind in _FOLLOWS:

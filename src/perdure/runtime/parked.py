@@ -26,7 +26,6 @@ from ..errors import (
     StoreError,
     WorkflowNotRegistered,
 )
-from ..stores.base import RunEnd
 from .definitions import WorkflowDefinition
 from .driver import Driver
 
@@ -86,7 +85,7 @@ class Parked:
         for row in page:
             if is_parked_by_code(row) and not self._driver.has_in_hand(row.number):
                 if self._fits(row):
-                    self._open_again(row.number)
+                    self._driver.open_again(row.number)
                     self._going += 1
                 else:
                     self._staying += 1
@@ -121,16 +120,3 @@ class Parked:
             finally:
                 execution.drop()
         return execution.outcome is None or execution.outcome.status is not Status.PARKED
-
-    def _open_again(self, number: int) -> None:
-        driver = self._driver
-        # Until it is on disk that it runs again it may not be loaded, and what is sent to it waits.
-        driver.ending.add(number)
-        driver.committer.batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, number))
-        driver.committer.after_commit(lambda error: self._go_on(number, error))
-
-    def _go_on(self, number: int, error: Exception | None) -> None:
-        self._driver.ending.discard(number)
-        if error is None:
-            self._driver.load(number)
-            self._driver.retry_messages(number)
