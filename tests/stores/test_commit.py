@@ -9,7 +9,7 @@ import pytest
 from perdure.core.records import Status
 from perdure.errors import LeaseLost
 from perdure.stores.base import AttemptRow, Batch, Lease, Reply, StateRow, Store
-from tests.stores.build import LARGE, end, new_run, record, signal, start
+from tests.stores.build import LARGE, claim, end, new_run, record, signal, start
 
 
 def full_batch(run: int) -> Batch:
@@ -30,7 +30,7 @@ def traces(store: Store, run: int) -> list[object]:
     assert row is not None
     return [
         row.status, store.run_by_id("new"), store.records(run), store.states(run), store.attempts(run),
-        store.reply("q"), store.messages(after=0, limit=10), list(store.check()),
+        store.reply("q"), store.messages_for(run), list(store.check()),
     ]  # fmt: skip
 
 
@@ -64,9 +64,10 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
     open_store: Callable[[], Store], store: Store, lease: Lease
 ) -> None:
     run = start(store, lease)
-    open_store().acquire("second", now_ms=10_000, ttl_ms=10_000)
+    other = open_store()
+    claim(other, other.acquire("second", now_ms=10_000, ttl_ms=10_000), now_ms=10_000)
 
-    with pytest.raises(LeaseLost, match="'second'"):
+    with pytest.raises(LeaseLost, match="'first'"):
         store.commit(lease, full_batch(run))
 
     assert traces(store, run) == NOTHING

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.core.records import RunRow, Status
+from perdure.core.records import Status
 from perdure.stores.base import AttemptRow, Batch, Lease, RunEnd, Store
-from tests.stores.build import LARGE, end, record, start
-
-
-def row_of(store: Store, run: int) -> RunRow:
-    row = store.run_by_number(run)
-    assert row is not None
-    return row
+from tests.stores.build import LARGE, end, open_again, park, row_of, start
 
 
 @pytest.mark.parametrize("output", [b'"ok"', LARGE])
@@ -27,9 +21,9 @@ def test_an_end_sets_status_output_and_time(store: Store, lease: Lease, output: 
 
 def test_a_parked_run_can_be_opened_again(store: Store, lease: Lease) -> None:
     run = start(store, lease)
-    store.commit(lease, Batch(ends=[RunEnd(Status.PARKED, LARGE, None, None, run)]))
+    store.commit(lease, Batch(ends=[park(run, LARGE)]))
 
-    store.commit(lease, Batch(ends=[RunEnd(Status.RUNNING, None, None, 0, run)]))
+    store.commit(lease, Batch(ends=[open_again(run)]))
 
     row = row_of(store, run)
     assert (row.status, row.output, row.wake_at_ms) == (Status.RUNNING, None, 0)
@@ -40,10 +34,10 @@ def test_a_run_that_is_opened_again_has_no_attempts_and_no_crashes(store: Store,
     run, other = start(store, lease, "one"), start(store, lease, "other")
     attempts = [AttemptRow(number, "0/0/charge", 1, b'"failed"', None, 5) for number in (run, other)]
     store.commit(lease, Batch(attempts=attempts, wakes=[(0, 5, run)]))
-    store.commit(lease, Batch(ends=[RunEnd(Status.PARKED, b'"why"', None, None, run)]))
+    store.commit(lease, Batch(ends=[park(run)]))
     parked = row_of(store, run).crashes, store.attempts(run)
 
-    store.commit(lease, Batch(ends=[RunEnd(Status.RUNNING, None, None, 0, run)]))
+    store.commit(lease, Batch(ends=[open_again(run)]))
 
     assert parked == (5, attempts[:1])
     assert (row_of(store, run).crashes, store.attempts(run)) == (0, [])
@@ -70,29 +64,13 @@ def test_a_wake_sets_time_and_crashes(store: Store, lease: Lease) -> None:
     assert (row.wake_at_ms, row.crashes) == (5_000, 2)
 
 
-def test_active_runs_come_with_their_journals_page_by_page(store: Store, lease: Lease) -> None:
-    runs = [start(store, lease, name) for name in ("a", "b", "c", "d", "e")]
-    rows = [record(run, seq, LARGE if seq else b"1") for run in (runs[2], runs[0]) for seq in range(2)]
-    away = Batch(records=rows, wakes=[(9_000, 0, runs[1])], ends=[end(runs[3])])
-    store.commit(lease, away)
-
-    first = store.active_runs(after=0, limit=2)
-    second = store.active_runs(after=first[-1][0].number, limit=2)
-
-    assert [row.number for row, _ in first + second] == [runs[0], runs[2], runs[4]]
-    assert [journal for _, journal in first + second] == [
-        store.records(row.number) for row, _ in first + second
-    ]
-    assert store.active_runs(after=runs[4], limit=2) == []
-
-
 def test_sleeping_runs_come_in_the_order_of_their_time(store: Store, lease: Lease) -> None:
     a, b, c, d, e, f = (start(store, lease, name) for name in "abcdef")
     wakes = [(300, 0, a), (100, 0, b), (300, 0, c), (None, 0, d), (400, 0, f)]
     store.commit(lease, Batch(wakes=wakes))
 
-    first = store.sleeping_runs(after=(0, 0), until_ms=300, limit=2)
-    second = store.sleeping_runs(after=first[-1], until_ms=300, limit=2)
+    first = store.sleeping_runs(lease, after=(0, 0), until_ms=300, limit=2)
+    second = store.sleeping_runs(lease, after=first[-1], until_ms=300, limit=2)
 
     assert first == [(100, b), (300, a)]
     assert second == [(300, c)]
@@ -105,4 +83,4 @@ def test_a_run_that_ended_asleep_is_not_woken(store: Store, lease: Lease) -> Non
 
     store.commit(lease, Batch(ends=[RunEnd(Status.TERMINATED, None, 50, None, run)], wakes=[(100, 0, run)]))
 
-    assert store.sleeping_runs(after=(0, 0), until_ms=1_000, limit=9) == []
+    assert store.sleeping_runs(lease, after=(0, 0), until_ms=1_000, limit=9) == []

@@ -16,7 +16,11 @@ def test_a_message_is_kept_as_it_was_sent(store: Store, lease: Lease, payload: b
     (position,) = store.submit(Batch(messages=[sent])).messages
 
     assert position > 0
-    assert store.messages(after=0, limit=9) == store.messages_for(run) == [sent._replace(pos=position)]
+    assert (
+        store.messages(lease, after=0, limit=9).messages
+        == store.messages_for(run)
+        == [sent._replace(pos=position)]
+    )
 
 
 def test_messages_come_in_the_order_of_arrival_after_a_position(store: Store, lease: Lease) -> None:
@@ -24,11 +28,11 @@ def test_messages_come_in_the_order_of_arrival_after_a_position(store: Store, le
     sent = store.submit(Batch(messages=[signal(one), signal(other), signal(one)])).messages
     late = store.commit(lease, Batch(messages=[signal(one)])).messages
 
-    after = store.messages(after=sent[0], limit=2)
+    after = store.messages(lease, after=sent[0], limit=2)
 
-    assert [message.pos for message in after] == list(sent[1:])
+    assert [message.pos for message in after.messages] == list(sent[1:])
     assert [message.pos for message in store.messages_for(one)] == [sent[0], sent[2], *late]
-    assert store.messages(after=late[0], limit=2) == []
+    assert store.messages(lease, after=late[0], limit=2).messages == []
 
 
 def test_a_taken_message_is_gone(store: Store, lease: Lease) -> None:
@@ -37,7 +41,7 @@ def test_a_taken_message_is_gone(store: Store, lease: Lease) -> None:
 
     store.commit(lease, Batch(taken=[first]))
 
-    assert [message.pos for message in store.messages(after=0, limit=9)] == [second]
+    assert [message.pos for message in store.messages(lease, after=0, limit=9).messages] == [second]
     assert list(store.check()) == []
 
 
@@ -61,7 +65,7 @@ def test_a_request_is_taken_once_by_a_run_even_after_it_was_recorded(store: Stor
 
     assert positions[0] == KNOWN
     assert all(position > first for position in positions[1:])
-    assert [message.run for message in store.messages(after=0, limit=9)] == [other, one, one]
+    assert [message.run for message in store.messages(lease, after=0, limit=9).messages] == [other, one, one]
     assert list(store.check()) == []
 
 
@@ -85,7 +89,7 @@ def test_a_message_for_a_run_that_has_ended_is_dropped(store: Store, lease: Leas
     positions = store.submit(Batch(messages=messages)).messages
 
     assert positions == [DROPPED, DROPPED]
-    assert store.messages(after=0, limit=9) == []
+    assert store.messages(lease, after=0, limit=9).messages == []
     assert list(store.check()) == []
 
 

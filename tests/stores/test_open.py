@@ -1,27 +1,23 @@
-"""Runs that have not ended, with their journals; and those of them that are parked."""
+"""Runs with their journals: those that have not ended, that are parked, or that are asked for."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from perdure.core.records import Status
-from perdure.stores.base import Batch, Lease, RunEnd, Store
-from tests.stores.build import LARGE, end, record, start
+from perdure.stores.base import AttemptRow, Batch, Lease, Store
+from tests.stores.build import LARGE, end, open_again, park, record, signal, start
 
 
 @pytest.fixture
 def some(store: Store, lease: Lease) -> Store:
     """Active `a`, ended `b`, sleeping `c`, waiting `d`, parked `e` and `f`; a record each, `d` two."""
     a, b, c, d, e, f = (start(store, lease, name) for name in "abcdef")
-    parked = [RunEnd(Status.PARKED, b"{}", None, None, number) for number in (e, f)]
     records = [record(number, 0) for number in (a, b, c, d, e, f)]
     store.commit(
         lease,
         Batch(
             records=[*records, record(d, 1, LARGE)],
-            ends=[end(b), *parked],
+            ends=[end(b), park(e), park(f)],
             wakes=[(9_999, 0, c), (None, 0, d)],
         ),
     )
@@ -63,22 +59,35 @@ def test_only_parked_runs_are_listed_as_parked_by_number(some: Store) -> None:
 def test_a_run_that_was_resumed_is_no_longer_parked(some: Store, lease: Lease) -> None:
     number = some.parked_runs(after=0, limit=1)[0].number
 
-    some.commit(lease, Batch(ends=[RunEnd(Status.RUNNING, None, None, 0, number)]))
+    some.commit(lease, Batch(ends=[open_again(number)]))
 
     assert [row.id for row in some.parked_runs(after=0, limit=10)] == ["f"]
 
 
-def test_looking_for_parked_runs_does_not_read_the_others(tmp_path: Path) -> None:
-    import apsw
+def test_runs_are_loaded_with_all_that_a_worker_needs_by_number(store: Store, lease: Lease) -> None:
+    a, b, c = (start(store, lease, name) for name in "abc")
+    records = [record(run, seq, LARGE if seq else b"1") for run in (c, a) for seq in range(2)]
+    attempts = [
+        AttemptRow(run, key, number, b"{}", LARGE, 5)
+        for run in (a, c) for key in ("0/x", "0/y") for number in (1, 2)
+    ]  # fmt: skip
+    messages = [signal(c, LARGE), signal(a), signal(c)]
+    store.commit(lease, Batch(records=records, attempts=attempts[::-1], messages=messages))
 
-    from perdure.stores.sqlite.connection import MIGRATIONS
-    from perdure.stores.sqlite.statements import SQL
+    loaded = store.load([c, 12_345, a])
 
-    connection = apsw.Connection(str(tmp_path / "runs.db"))
-    for migration in MIGRATIONS:
-        connection.execute(migration.sql)
+    assert [each.row for each in loaded] == [store.run_by_number(a), store.run_by_number(c)]
+    assert [each.records for each in loaded] == [store.records(a), store.records(c)]
+    assert [each.attempts for each in loaded] == [attempts[:4], attempts[4:]]
+    assert [each.messages for each in loaded] == [store.messages_for(a), store.messages_for(c)]
+    assert [len(each.messages) for each in loaded] == [1, 2]
+    assert store.load([b])[0][1:] == ([], [], [])
 
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL['parked_runs']}", (0, 5))]
 
-    assert plan == ["SEARCH run USING INDEX run_open (status=? AND wake_at_ms=? AND rowid>?)"]
-    connection.close()
+def test_runs_are_loaded_whatever_their_status_and_whosever_they_are(some: Store, lease: Lease) -> None:
+    some.release(lease)
+
+    loaded = some.load(range(1, 1_000))
+
+    assert [each.row.id for each in loaded] == ["a", "b", "c", "d", "e", "f"]
+    assert some.load([]) == []

@@ -11,22 +11,22 @@ import pytest
 
 from perdure.core.records import Status
 from perdure.errors import RunDamaged, StoreCorrupt
-from perdure.stores.base import AttemptRow, Batch, Lease, Reply, RunEnd, RunQuery, StateRow
+from perdure.stores.base import AttemptRow, Batch, Lease, Reply, RunQuery, StateRow
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite.connection import MIGRATIONS, FileSchema, find_place
-from tests.stores.build import LARGE, end, new_run, record, signal, start
+from tests.stores.build import LARGE, claim, end, new_run, park, record, signal, start
 
 READS: dict[str, Callable[[SqliteStore, int], object]] = {
     "record": lambda store, run: store.records(run),
-    "message": lambda store, run: store.messages(after=0, limit=10),
+    "message": lambda store, run: store.messages_for(run),
     "state": lambda store, run: store.states(run),
     "attempt": lambda store, run: store.attempts(run),
     "reply": lambda store, run: store.reply("r1"),
     "run": lambda store, run: store.run_by_number(run),
 }
 UNCHECKED = {
-    "pos", "latest", "wake_at_ms", "crashes", "length",  # the first is not in a record, but where it stands
-    "crc", "start_crc", "end_crc",
+    "pos",  # not in a record, but where it stands
+    "latest", "wake_at_ms", "crashes", "length", "lease", "crc", "start_crc", "end_crc",
 }  # fmt: skip
 COLUMNS = {
     "record": ("run", "seq", "kind", "key", "digest", "at_ms", "payload"),
@@ -67,7 +67,7 @@ def fill(store: SqliteStore, lease: Lease) -> int:
         lease,
         Batch(
             records=[record(run, 0)],
-            ends=[RunEnd(Status.PARKED, b"{}", None, None, run)],
+            ends=[park(run)],
             states=[StateRow(run, "stage", 1, b'"paid"', 1_000)],
             attempts=[AttemptRow(run, "0/charge/0", 1, b"{}", b"1", 1_000)],
             messages=[signal(run, request="a")],
@@ -147,7 +147,7 @@ def test_a_journal_whose_end_is_missing_is_damaged_if_the_run_was_waiting(
     with store._database.transaction() as connection:
         connection.execute("DELETE FROM record WHERE seq = 2")
 
-    for read in (lambda: store.records(run), lambda: store.active_runs(after=0, limit=1)):
+    for read in (lambda: store.records(run), lambda: store.load([run])):
         with pytest.raises(RunDamaged, match="it has 2 records, and should have 3"):
             read()
 
@@ -174,20 +174,44 @@ def test_a_large_payload_that_was_changed_is_refused(store: SqliteStore, lease: 
     assert any("blob 1" in wrong for wrong in store.check())
 
 
-def test_of_the_runs_that_must_be_in_memory_the_damaged_one_is_named(
+@pytest.mark.parametrize(
+    ("table", "column"), [("run", "python"), ("record", "key"), ("attempt", "at_ms"), ("message", "name")]
+)
+def test_of_the_runs_that_are_loaded_the_damaged_one_is_named(
+    store: SqliteStore, lease: Lease, table: str, column: str
+) -> None:
+    runs = [start(store, lease, name) for name in ("a", "b", "c")]
+    batch = Batch(
+        records=[record(run, 0) for run in runs],
+        attempts=[AttemptRow(run, "0/charge/0", 1, b"{}", None, 1_000) for run in runs],
+        messages=[signal(run) for run in runs],
+    )
+    store.commit(lease, batch)
+    change(store, table, column, f"{'number' if table == 'run' else 'run'} = {runs[1]}")
+
+    for asked in (runs, runs[1:2]):
+        with pytest.raises(RunDamaged) as raised:
+            store.load(asked)
+        assert raised.value.number == runs[1]
+
+    assert [loaded.row.number for loaded in store.load([runs[0], runs[2]])] == [runs[0], runs[2]]
+
+
+def test_a_damaged_message_is_named_to_the_worker_that_it_is_for_and_held_back_from_no_other(
     store: SqliteStore, lease: Lease
 ) -> None:
-    first, second, third = (start(store, lease, name) for name in ("a", "b", "c"))
-    store.commit(lease, Batch(records=[record(run, 0) for run in (first, second, third)]))
-    change(store, "record", "key", f"run = {second}")
+    run, others = start(store, lease, "mine"), start(store, lease, "theirs")
+    store.commit(lease, Batch(freed=[others], messages=[signal(others), signal(run)]))
+    change(store, "message", "payload", f"run = {others}")
+    whole = store.messages(lease, after=0, limit=9)
 
-    with pytest.raises(StoreCorrupt):
-        store.active_runs(after=0, limit=10)
+    change(store, "message", "payload", f"run = {run}")
     with pytest.raises(RunDamaged) as raised:
-        store.active_runs(after=first, limit=1)
+        store.messages(lease, after=0, limit=9)
 
-    assert raised.value.number == second
-    assert [row.number for row, _ in store.active_runs(after=second, limit=10)] == [third]
+    (mine,) = whole.messages
+    assert (raised.value.number, raised.value.position) == (run, mine.pos)
+    assert store.messages(lease, after=mine.pos, limit=9).messages == []
 
 
 def test_a_list_shows_a_damaged_run_beside_the_others(store: SqliteStore, lease: Lease) -> None:
@@ -210,10 +234,12 @@ def test_a_store_from_before_there_were_checksums_is_read_and_gets_them_from_now
     lease = store.acquire("w", now_ms=0, ttl_ms=10_000)
     old = store.run_by_id("old")
     assert old is not None
+    claimed = claim(store, lease, now_ms=1)
     store.commit(lease, Batch(records=[record(old.number, 1)], ends=[end(old.number)]))
     ended = store.run_by_id("old")
     change(store, "record", "payload", "seq = 1")
 
+    assert claimed == [old.number]
     assert ended is not None
     assert ended.status == Status.COMPLETED
     with pytest.raises(RunDamaged, match="record 1"):

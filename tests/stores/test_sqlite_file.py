@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite.blobs import INLINE_BYTES_MAX
 from perdure.stores.sqlite.connection import APPLICATION_ID, MIGRATIONS, refuse_broken_library
 from perdure.stores.sqlite.statements import SQL
-from tests.stores.build import LARGE, end, new_run, record, start
+from tests.stores.build import LARGE, claim, end, new_run, record, start
 
 
 def test_a_store_is_in_wal_mode_and_syncs_every_commit(tmp_path: Path) -> None:
@@ -169,6 +170,21 @@ def test_a_write_that_another_program_blocks_says_so(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_claim_that_finds_nothing_waits_for_no_other_program(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db", busy_timeout_ms=1)
+    lease = store.acquire("w", now_ms=0, ttl_ms=10_000)
+    start(store, lease)
+    other = apsw.Connection(str(tmp_path / "runs.db"))
+    other.execute("BEGIN IMMEDIATE")
+
+    found = claim(store, lease, now_ms=1)
+
+    assert found == []
+    other.execute("ROLLBACK")
+    other.close()
+    store.close()
+
+
 def test_equal_large_payloads_are_kept_once_and_small_ones_inline(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "runs.db")
     lease = store.acquire("w", now_ms=0, ttl_ms=10_000)
@@ -213,6 +229,8 @@ def test_the_last_reference_takes_the_blob_with_it(tmp_path: Path) -> None:
         ("UPDATE blob SET uses = 5", "counts 5 uses, but has 1"),
         ("UPDATE run SET latest = 0", "latest generations"),
         ("UPDATE run SET ended_at_ms = 5", "do not go together"),
+        ("UPDATE run SET lease = 9", "belongs to lease 9, of which nothing is known"),
+        ("DELETE FROM lease", "belongs to lease 1, of which nothing is known"),
     ],
 )
 def test_check_says_what_is_wrong(tmp_path: Path, damage: str, sentence: str) -> None:
@@ -248,9 +266,22 @@ def test_a_blob_that_is_not_whole_is_an_error_not_a_short_value(tmp_path: Path) 
     [
         ("latest_run", "run_latest"),
         ("run_of_generation", "run_older"),
-        ("active_runs", "run_open (status=? AND wake_at_ms=?"),
-        ("active_records", "record_run"),
-        ("sleeping_runs", "run_open (status=? AND wake_at_ms>?"),
+        ("fence", "SEARCH lease USING INTEGER PRIMARY KEY"),
+        ("free_due", "run_due (lease=? AND wake_at_ms<?)"),
+        ("free_workflows", "run_due (lease=? AND wake_at_ms<?)"),
+        ("free_of_these", "SEARCH run USING INTEGER PRIMARY KEY"),
+        ("free_with_messages", "SCAN message\nSEARCH run USING INTEGER PRIMARY KEY"),
+        ("claim_run", "SEARCH run USING INTEGER PRIMARY KEY"),
+        ("had_request", "SEARCH request USING PRIMARY KEY (run=? AND request=?)"),
+        ("loaded_runs", "SEARCH run USING INTEGER PRIMARY KEY"),
+        ("loaded_records", "record_run (run=?)"),
+        ("loaded_attempts", "attempt_1 (run=?)"),
+        ("sleeping_runs", "COVERING INDEX run_due (lease=? AND wake_at_ms>? AND wake_at_ms<?)"),
+        ("parked_runs", "run_parked (number>?)"),
+        (
+            "messages",
+            "SEARCH message USING INTEGER PRIMARY KEY (rowid>?)\nSEARCH run USING INTEGER PRIMARY KEY",
+        ),
         ("messages_for", "message_run"),
         ("children", "run_parent"),
         ("counts", "COVERING INDEX run_ended"),
@@ -259,7 +290,8 @@ def test_a_blob_that_is_not_whole_is_an_error_not_a_short_value(tmp_path: Path) 
 )
 def test_a_frequent_read_uses_its_index_and_sorts_nothing(tmp_path: Path, statement: str, index: str) -> None:
     store = SqliteStore(tmp_path / "runs.db")
-    marks = 2 if "?1" in SQL[statement] else SQL[statement].count("?")
+    numbered = [int(number) for number in re.findall(r"\?(\d)", SQL[statement])]
+    marks = max(numbered) if numbered else SQL[statement].count("?")
 
     plan = [row[3] for row in store._database.query(f"EXPLAIN QUERY PLAN {SQL[statement]}", (1,) * marks)]
 

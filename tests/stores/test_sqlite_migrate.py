@@ -10,10 +10,13 @@ from pathlib import Path
 import apsw
 import pytest
 
+from perdure.core.records import Message, MessageKind
 from perdure.errors import StoreVersionError
+from perdure.stores.base import Batch
 from perdure.stores.migrate import Migration, load_migrations, migrate
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite.connection import MIGRATIONS, FileSchema, schema_number
+from tests.stores.build import claim, row_of
 
 NEXT = len(MIGRATIONS) + 1
 ADD_TABLE = Migration(NEXT, "more", "CREATE TABLE more (x); INSERT INTO more VALUES (1)")
@@ -28,6 +31,45 @@ connection.create_scalar_function("die", lambda: os._exit(9))
 sql = "CREATE TABLE more (x); INSERT INTO more VALUES (1); SELECT die()"
 migrate(FileSchema(connection, "x"), (*MIGRATIONS, Migration(len(MIGRATIONS) + 1, "more", sql)))
 """
+
+
+OLD_RUN = """
+INSERT INTO run (number, id, generation, latest, workflow, status, wake_at_ms, crashes, parent_key,
+                 on_parent_close, created_at_ms, ended_at_ms, python, seed, input)
+VALUES (?1, ?2, 1, 1, 'checkout', ?3, ?4, 0, '', 'cancel', 1, ?5, '3.11', X'31', X'31')
+"""
+
+
+def make_store_of_schema_2(path: Path, *, held: int) -> None:
+    """A store of release 0.1: a worker had, or has still, the one lease, as the seventh of them.
+
+    Runs 1 to 6: `active`, `due` at 4 s, `later` at 10 s, `waits`, `parked`, `ended`; a signal to the
+    fourth, and what told the worker of the first.
+    """
+    connection = apsw.Connection(str(path))
+    schema = FileSchema(connection, str(path))
+    with schema.alone():
+        for migration in MIGRATIONS[:2]:
+            schema.apply(migration)
+    connection.execute(
+        "UPDATE lease SET epoch = 7, held = ?, worker = 'old', pid = 1, since_ms = 5, until_ms = 20000",
+        (held,),
+    )
+    runs = [
+        ("active", 1, 0), ("due", 1, 4_000), ("later", 1, 10_000), ("waits", 1, None), ("parked", 2, None),
+        ("ended", 3, None),
+    ]  # fmt: skip
+    for number, (run_id, status, wake_at_ms) in enumerate(runs, 1):
+        ended_at_ms = 9 if run_id == "ended" else None
+        connection.execute(OLD_RUN, (number, run_id, status, wake_at_ms, ended_at_ms))
+    for position, run, kind in ((1, 1, 1), (2, 4, 2)):
+        connection.execute(
+            "INSERT INTO message (pos, run, kind, name, payload, request, at_ms)"
+            " VALUES (?, ?, ?, 'name', NULL, '', 1)",
+            (position, run, kind),
+        )
+    connection.execute("UPDATE counter SET last = iif(name = 'run', 6, 2)")
+    connection.close()
 
 
 def tables_of(connection: apsw.Connection) -> set[object]:
@@ -100,3 +142,77 @@ def test_migrations_count_without_a_gap(tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match="count 1, 2, 3"):
         load_migrations(tmp_path)
+
+
+def test_runs_of_a_worker_that_died_before_the_migration_are_claimed_and_its_crash_is_counted(
+    tmp_path: Path,
+) -> None:
+    make_store_of_schema_2(tmp_path / "runs.db", held=1)
+    store = SqliteStore(tmp_path / "runs.db")
+    held = store.workers(now_ms=19_999)
+    lease = store.acquire("new", now_ms=20_000, ttl_ms=10_000)
+
+    claimed = claim(store, lease, now_ms=20_000)
+
+    assert held == [(7, "old", 1, 5, 20_000)]
+    assert lease.number == 8
+    assert claimed == [1, 2, 3, 4]
+    assert [row_of(store, number).crashes for number in range(1, 7)] == [1, 1, 0, 0, 0, 0]
+    assert [row_of(store, number).lease for number in range(1, 5)] == [8, 8, 8, 8]
+    assert [message.kind for message in store.messages_for(4)] == [MessageKind.SIGNAL]
+    assert store.messages_for(1) == []
+    assert list(store.check()) == []
+    store.close()
+
+
+def test_runs_of_a_worker_that_is_alive_during_the_migration_stay_its_own(tmp_path: Path) -> None:
+    make_store_of_schema_2(tmp_path / "runs.db", held=1)
+    store = SqliteStore(tmp_path / "runs.db")
+    lease = store.acquire("new", now_ms=19_000, ttl_ms=10_000)
+
+    found = claim(store, lease, now_ms=19_999)
+
+    assert found == []
+    assert [row_of(store, number).lease for number in range(1, 5)] == [7] * 4
+    store.close()
+
+
+def test_runs_of_a_worker_that_closed_before_the_migration_are_claimed_without_a_crash(
+    tmp_path: Path,
+) -> None:
+    make_store_of_schema_2(tmp_path / "runs.db", held=0)
+    store = SqliteStore(tmp_path / "runs.db")
+    lease = store.acquire("new", now_ms=20_000, ttl_ms=10_000)
+    store.commit(lease, Batch())
+
+    claimed = claim(store, lease, now_ms=20_000)
+
+    assert claimed == [1, 2, 3, 4]
+    assert [row_of(store, number).crashes for number in range(1, 7)] == [0] * 6
+    store.close()
+
+
+def test_a_run_that_was_parked_before_the_migration_is_claimed_when_it_is_resumed(tmp_path: Path) -> None:
+    make_store_of_schema_2(tmp_path / "runs.db", held=0)
+    store = SqliteStore(tmp_path / "runs.db")
+    lease = store.acquire("new", now_ms=0, ttl_ms=10_000)
+    claim(store, lease, now_ms=1)
+
+    store.submit(Batch(messages=[Message(0, 5, MessageKind.RESUME, "resume", None, "", 1)]))
+
+    assert claim(store, lease, now_ms=2) == [5]
+    store.close()
+
+
+def test_the_worker_of_the_old_release_writes_nothing_after_the_migration(tmp_path: Path) -> None:
+    make_store_of_schema_2(tmp_path / "runs.db", held=1)
+    old = apsw.Connection(str(tmp_path / "runs.db"))
+    fence = "SELECT 1 FROM lease WHERE epoch = ? AND held"
+    before = old.execute(fence, (7,)).get
+
+    SqliteStore(tmp_path / "runs.db").close()
+
+    assert before == 1
+    with pytest.raises(apsw.SQLError, match="no such column: epoch"):
+        old.execute(fence, (7,))
+    old.close()

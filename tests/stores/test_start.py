@@ -6,7 +6,7 @@ import pytest
 
 from perdure.core.records import Message, MessageKind, Status
 from perdure.stores.base import Batch, Lease, StartOutcome, Store
-from tests.stores.build import LARGE, end, new_run, start
+from tests.stores.build import LARGE, end, new_run, row_of, start
 
 
 def outcome_of(store: Store, lease: Lease, **changes: object) -> StartOutcome:
@@ -25,6 +25,7 @@ def test_a_new_id_starts_a_run_as_it_was_given(store: Store, lease: Lease) -> No
     assert (row.id, row.generation, row.workflow, row.status) == ("order-17", 1, "checkout", Status.RUNNING)
     assert (row.input, row.output, row.seed, row.python) == (asked.input, None, asked.seed, "3.11")
     assert (row.wake_at_ms, row.crashes, row.deadline_ms) == (0, 0, 9_000)
+    assert row.lease == lease.number
     assert (row.parent, row.parent_key, row.on_parent_close) == (3, "0/child", "abandon")
     assert (row.created_at_ms, row.ended_at_ms) == (1_000, None)
 
@@ -165,16 +166,32 @@ def test_a_continued_run_is_known_by_what_it_was_started_with(store: Store, leas
     assert (other.verdict, other.reason) == ("conflict", "input")
 
 
-def test_a_submitted_start_leaves_a_message_for_the_worker(store: Store, lease: Lease) -> None:
-    start(store, lease, "old")
+def test_a_worker_s_starts_are_its_own_and_submitted_ones_are_free(store: Store, lease: Lease) -> None:
+    old = start(store, lease, "old")
 
     committed = store.submit(Batch(starts=[new_run("new"), new_run("old")]))
 
-    assert [outcome.verdict for outcome in committed.starts] == ["started", "existing"]
-    sent = store.messages(after=0, limit=10)
-    assert [(message.run, message.kind) for message in sent] == [
-        (committed.starts[0].run.number, MessageKind.STARTED)
-    ]
+    outcomes = [(outcome.verdict, outcome.run.lease) for outcome in committed.starts]
+    assert outcomes == [("started", 0), ("existing", lease.number)]
+    new = committed.starts[0].run
+    assert (row_of(store, new.number), row_of(store, old)) == tuple(
+        outcome.run for outcome in committed.starts
+    )
+    assert store.messages_for(new.number) == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_next_generation_belongs_to_who_starts_it(store: Store, lease: Lease, large: bool) -> None:
+    first = start(store, lease)
+    given = LARGE if large else b"2"
+    store.commit(lease, Batch(ends=[end(first, Status.FAILED)]))
+
+    (free,) = store.submit(Batch(starts=[new_run(reuse="always", input=given)])).starts
+    store.commit(lease, Batch(ends=[end(free.run.number, Status.FAILED)]))
+    (own,) = store.commit(lease, Batch(starts=[new_run(reuse="always", input=given)])).starts
+
+    assert [(each.run.generation, each.run.lease) for each in (free, own)] == [(2, 0), (3, lease.number)]
+    assert row_of(store, own.run.number) == own.run
 
 
 def test_what_is_handed_on_to_a_run_is_sent_to_it_in_the_commit_that_starts_it(
@@ -188,5 +205,7 @@ def test_what_is_handed_on_to_a_run_is_sent_to_it_in_the_commit_that_starts_it(
     committed = store.commit(lease, Batch(starts=[new_run(messages=messages)]))
 
     number = committed.starts[0].run.number
-    sent = store.messages(after=0, limit=10)
-    assert [message._replace(pos=0) for message in sent] == [m._replace(run=number) for m in messages]
+    sent = store.messages(lease, after=0, limit=10)
+    assert [message._replace(pos=0) for message in sent.messages] == [
+        m._replace(run=number) for m in messages
+    ]

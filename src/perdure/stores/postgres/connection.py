@@ -1,0 +1,377 @@
+"""The connections to the server: one that writes, a few that read, and what is done when one breaks.
+
+A write is a function that may be called again: it is, when its transaction was surely
+not written and the failure passes by itself (the server restarts, a deadlock).
+Everything but the COMMIT goes first, so the answer and the number of the transaction are
+known when COMMIT is sent. A connection that breaks then is no riddle: the
+server is asked what became of that transaction. Nothing is ever written twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
+from typing import Any, Final, NamedTuple, TypeVar
+
+import psycopg
+from psycopg import RawCursor
+from psycopg.pq import TransactionStatus
+
+from ...errors import LeaseLost, StoreUnavailable, StoreVersionError
+from ..base import Lease
+from .arrays import adapt
+from .faults import OLDEST_SERVER, fault_of, is_passing, read_only, unreachable
+from .place import Place
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Witness = tuple[str, Any, Any]
+"""A statement, and what is bound to it, that finds something of a transaction if that was written."""
+
+
+class Fence(NamedTuple):
+    """What a transaction looks at before it writes."""
+
+    space: int
+    """Where the locks of this store's leases are."""
+    lease: Lease
+    url: str
+
+    def lost(self) -> LeaseLost:
+        """The error for a lease that has ended."""
+        return LeaseLost(
+            f"Worker '{self.lease.worker}' no longer holds its lease on store '{self.url}': it was "
+            "released, or another worker found it over. Nothing was written.",
+            hint="Other workers go on with its runs. Open the store again to take part.",
+        )
+
+
+_READERS_KEPT: Final = 4
+_WAITS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 18)
+"""How long a write waits before it is tried again: for twenty seconds, somewhat longer than a lease lasts."""
+_SETTLE_PAUSE_MS: Final = 50
+
+
+class Link:
+    """One connection, which knows the store's statements."""
+
+    def __init__(self, connection: psycopg.Connection[Row], sql: dict[str, str]) -> None:
+        self.connection = connection
+        self._sql = sql
+        ((pid, standby, since),) = self.rows("server", prepare=False)
+        self.is_standby: bool = standby
+        # A pooler gives a process number of its own. Between transactions it lends the server's process to
+        # others: nothing may be left there, no prepared statement, no setting and no lock.
+        self.is_pooled: bool = pid != connection.info.backend_pid
+        self.pid: int = pid
+        self._session: tuple[int, str] = (pid, since)
+        self.transaction_number = 0
+        """Of the one that is under way."""
+        self.messages_sent = 0
+        """By it."""
+        self.witness: Witness | None = None
+        """How to find, if need be, whether it was written."""
+        connection.prepare_threshold = None if self.is_pooled else 0
+        if not self.is_pooled:
+            self.run("settings", False)
+
+    def run(self, name: str, *bindings: Any) -> RawCursor[Row]:
+        """Run a statement; in a pipeline, send it."""
+        cursor = RawCursor(self.connection)
+        cursor.execute(self._sql[name], bindings, binary=True)  # pyright: ignore[reportArgumentType]
+        return cursor
+
+    def rows(self, name: str, *bindings: Any, prepare: bool | None = None) -> list[Row]:
+        """Run a statement outside of a pipeline, and give what it finds."""
+        return self.query(self._sql[name], *bindings, prepare=prepare)
+
+    def query(self, text: str, *bindings: Any, prepare: bool | None = False) -> list[Row]:
+        """Run a statement that has no name."""
+        cursor = RawCursor(self.connection)
+        cursor.execute(text, bindings, prepare=prepare, binary=True)  # pyright: ignore[reportArgumentType]
+        return cursor.fetchall() if cursor.description else []
+
+    def do(self, text: str) -> psycopg.Cursor[Row]:
+        """Run statements that give no rows, and are not worth being prepared."""
+        return self.connection.execute(text.encode(), prepare=False)
+
+    @contextmanager
+    def transaction(self, fence: Fence | None = None) -> Generator[None]:
+        """Begin a transaction, and send what is run within together with that. Raises LeaseLost.
+
+        What comes after this block is part of the transaction too, until `Database.write` ends it.
+        """
+        self.transaction_number, self.messages_sent, self.witness = 0, 0, None
+        opened: RawCursor[Row] | None = None
+        try:
+            with self.sending():
+                self.do("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+                if self.is_pooled:
+                    self.run("settings", True)
+                if fence is None:
+                    opened = self.run("transaction")
+                else:
+                    self.run("share_lease", fence.space, fence.lease.number)
+                    opened = self.run("fence", fence.lease.number)
+                yield
+        except psycopg.Error:
+            # Who goes on with the runs may have written what this one wanted to: then that is why.
+            if (
+                fence is not None
+                and opened is not None
+                and opened.description
+                and not opened.fetchall()[0][2]
+            ):
+                raise fence.lost() from None
+            raise
+        ((self.transaction_number, self.pid, *held),) = opened.fetchall()
+        if fence is not None and not held[0]:
+            raise fence.lost()
+
+    @contextmanager
+    def sending(self) -> Generator[None]:
+        """Send what is run within as one, and wait for all the answers at the end."""
+        first: psycopg.Error | None = None
+        try:
+            with self.connection.pipeline():
+                try:
+                    yield
+                except psycopg.Error as error:
+                    first = error  # what follows from it, at the end, is not to be told as well
+        except psycopg.Error as error:
+            first = first or error
+        if first is not None:
+            raise first
+
+    @property
+    def is_broken(self) -> bool:
+        return self.connection.closed
+
+    def undo(self) -> None:
+        """Leave a transaction that is not to be written; closes the connection if that fails."""
+        try:
+            if self.connection.info.transaction_status != TransactionStatus.IDLE:
+                self.do("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+
+    def end_at_server(self, broken: Link) -> None:
+        """End the session of a connection that broke: the server may not know, and keep its locks."""
+        if not broken.is_pooled:
+            with suppress(psycopg.Error):
+                self.rows("end_session", *broken._session)
+
+    def close(self) -> None:
+        with suppress(psycopg.Error):
+            self.connection.close()
+
+
+class Database:
+    """The connections to one store. Raises our errors only. May be used from any thread."""
+
+    def __init__(self, place: Place, sql: dict[str, str]) -> None:
+        self.place = place
+        self.url = place.url
+        self._sql = sql
+        self._writing = threading.Lock()
+        self._writer: Link | None = None
+        self._readers: list[Link] = []
+        self._closed = threading.Event()
+        with self.faults():
+            first = self.connect()
+        self.is_pooled = first.is_pooled
+        self.is_standby = first.is_standby
+        self._readers.append(first)
+
+    def connect(self) -> Link:
+        """Open one more connection. Raises the driver's errors, and StoreVersionError for an old server."""
+        connection = psycopg.connect(**self.place.parameters, autocommit=True)  # pyright: ignore[reportArgumentType]
+        try:
+            version = connection.info.server_version
+            if version < OLDEST_SERVER * 10_000:
+                raise StoreVersionError(
+                    f"Store '{self.url}' is on PostgreSQL {version // 10_000}, and Perdure needs "
+                    f"{OLDEST_SERVER} or later.",
+                    hint="Bring the server up to date, or name another.",
+                )
+            adapt(connection)
+            return Link(connection, self._sql)
+        except BaseException:
+            connection.close()
+            raise
+
+    @contextmanager
+    def faults(self) -> Generator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise fault_of(error, self.url) from error
+
+    @property
+    def writer_pid(self) -> int:
+        """The server's process for the connection that writes; 0 while there is none."""
+        writer = self._writer
+        return writer.pid if writer is not None else 0
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def read(self, work: Callable[[Link], T]) -> T:
+        """Read; once more, if the connection that was at hand turned out to be cut."""
+        with self.faults():
+            while True:
+                link, kept = self._reader()
+                try:
+                    return work(link)
+                except psycopg.Error:
+                    link.undo()
+                    # All that are at hand were perhaps cut; one that is made now was not.
+                    if not (kept and link.is_broken):
+                        raise
+                finally:
+                    link.undo()
+                    self._give_back(link)
+
+    def rows(self, name: str, *bindings: Any) -> list[Row]:
+        """Read with one statement."""
+        return self.read(lambda link: link.rows(name, *bindings))
+
+    def snapshot(self, *statements: tuple[str, *tuple[Any, ...]]) -> list[list[Row]]:
+        """Read with several statements from one and the same commit, in one round trip."""
+        return self.read(lambda link: _read_together(link, statements))
+
+    def _reader(self) -> tuple[Link, bool]:
+        """A connection, and whether it was at hand."""
+        if self._closed.is_set():
+            raise psycopg.OperationalError("it is closed")
+        try:
+            return self._readers.pop(), True
+        except IndexError:
+            return self.connect(), False
+
+    def _give_back(self, link: Link) -> None:
+        if link.is_broken or self._closed.is_set() or len(self._readers) >= _READERS_KEPT:
+            link.close()
+        else:
+            self._readers.append(link)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, work: Callable[[Link], T], *, tell: Callable[[T], bool] = lambda _: False) -> T:
+        """Do `work`, which begins a transaction, and commit it: all of it is written, or nothing.
+
+        `work` is done again, for twenty seconds, while what hinders it passes by itself.
+        `tell`: whether other processes are to be told.
+        """
+        with self._writing:
+            for wait_s in self._tries():
+                try:
+                    return self._write_once(work, tell)
+                except psycopg.Error as error:
+                    if not is_passing(error):
+                        raise fault_of(error, self.url) from error
+                    if wait_s is None:
+                        raise unreachable(error, self.url) from error
+                self._closed.wait(wait_s)
+            raise AssertionError("the last try returns or raises")
+
+    def _tries(self) -> Iterator[float | None]:
+        """How long to wait after a try that failed; None for the last."""
+        yield from _WAITS_S
+        yield None
+
+    def _write_once(self, work: Callable[[Link], T], tell: Callable[[T], bool]) -> T:
+        if self._closed.is_set():
+            raise StoreUnavailable(f"Store '{self.url}' was closed by this process.")
+        link = self._writer
+        if link is None or link.is_broken:
+            link = self._renew_writer()
+        if link.is_standby:
+            self._writer = None  # it may be promoted: look again next time
+            link.close()
+            raise read_only(self.url, "the server is a standby")
+        try:
+            answer = work(link)
+            told = tell(answer)
+        except BaseException:
+            link.undo()
+            raise
+        self._commit(link, told=told)
+        return answer
+
+    def _renew_writer(self) -> Link:
+        broken = self._writer
+        if broken is not None:
+            broken.close()
+        fresh = self.connect()
+        if broken is not None and not fresh.is_standby:
+            fresh.end_at_server(broken)
+        self._writer = fresh
+        return fresh
+
+    def _commit(self, link: Link, *, told: bool) -> None:
+        done: psycopg.Cursor[Row] | None = None
+        try:
+            with link.sending():
+                done = link.do("COMMIT")
+                if told:  # in a transaction of its own: one that tells holds up all others that do
+                    link.run("tell", self.place.channel)
+        except psycopg.Error as error:
+            if done is not None and done.statusmessage == "COMMIT":
+                return
+            if not link.is_broken:
+                link.undo()
+                raise
+            if not self._was_written(link, error):
+                raise
+        else:
+            if done.statusmessage != "COMMIT":
+                raise AssertionError(f"a transaction ended with {done.statusmessage}: nothing was written")
+
+    def _was_written(self, broken: Link, error: psycopg.Error) -> bool:
+        """What became of a transaction whose COMMIT was sent, and not answered; asked until it is known."""
+        for wait_s in chain(_WAITS_S, repeat(_WAITS_S[-1])):
+            try:
+                return self._ask_after(broken)
+            except psycopg.Error as again:
+                if self._closed.is_set() or not is_passing(again):
+                    raise StoreUnavailable(
+                        f"Store '{self.url}' broke off while it wrote, and cannot be asked whether it did: "
+                        f"{fault_of(error, self.url).what}",
+                        hint="When the server is back, open the store again: runs go on from what was kept.",
+                    ) from again
+            self._closed.wait(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _ask_after(self, broken: Link) -> bool:
+        link = self._renew_writer()
+        while True:
+            try:
+                ((status,),) = link.rows("transaction_status", broken.transaction_number)
+            except psycopg.DataError:
+                return False  # "in the future": the server crashed, and never kept that it was given
+            if status != "in progress":
+                break
+            link.run("end_transaction", broken.transaction_number)
+            link.run("pause", _SETTLE_PAUSE_MS)
+        # After a crash the same number may have gone to another transaction.
+        return status == "committed" and (broken.witness is None or bool(link.rows(*broken.witness)))
+
+    def close(self) -> None:
+        """Close all; a second time does nothing."""
+        self._closed.set()
+        with self._writing:
+            if self._writer is not None:
+                self._writer.close()
+        while self._readers:
+            self._readers.pop().close()
+
+
+def _read_together(link: Link, statements: tuple[tuple[str, *tuple[Any, ...]], ...]) -> list[list[Row]]:
+    with link.sending():
+        link.do("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursors = [link.run(*statement) for statement in statements]
+        link.do("COMMIT")
+    return [cursor.fetchall() for cursor in cursors]

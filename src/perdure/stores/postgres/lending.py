@@ -1,0 +1,49 @@
+"""Lending the connection that writes to a step's function, for a while, and with care.
+
+What it does there is part of a commit that holds other runs' records too. So each step
+has a savepoint, and its deferred constraints are looked at before the next has its turn. One
+that ends the transaction all the same has written outside of it what cannot be undone:
+it fails, and the others are done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from psycopg.errors import SerializationFailure
+from psycopg.pq import TransactionStatus
+
+from ...errors import StepError
+from ..base import Batch
+from ..transactions import do_transactions
+from .connection import Link
+
+
+def do_transactions_on(link: Link, batch: Batch) -> None:
+    """Do the work of a batch's transactions, in the transaction that the link is in."""
+    do_transactions(batch, link.connection, lambda: _savepoint(link))
+    if link.connection.info.transaction_status == TransactionStatus.INTRANS:
+        return
+    for transaction in batch.transactions:
+        if transaction.failed is not None:
+            transaction.work = _refuse  # for good: the others may not pay for it
+    raise SerializationFailure("a step has ended the transaction that its result was to be written in")
+
+
+@contextmanager
+def _savepoint(link: Link) -> Generator[None]:
+    connection = link.connection
+    if connection.info.transaction_status != TransactionStatus.INTRANS:
+        raise SerializationFailure("the step before has ended the transaction")
+    with connection.transaction():
+        yield
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def _refuse(connection: object) -> bytes:
+    raise StepError(
+        "The step ended the transaction that its result was to be written in, so what it wrote before may "
+        "be there without its result.",
+        hint="Leave COMMIT and ROLLBACK out: its writes are committed together with its result.",
+    )

@@ -1,0 +1,168 @@
+"""Writes a batch: one statement for each kind of row, whatever their number, all sent together.
+
+The order is that of the fields of `Batch`, with two exceptions, as in every store.
+`ends` come first: a run that continues as new ends and starts again in the same
+batch. And what is `forgotten` goes before the records. Starts whose id is taken, tags, and
+messages that name a request need an answer first: they have round trips of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from psycopg.errors import UniqueViolation
+
+from ...core.records import Record, Status
+from ..base import Batch, Committed, RunEnd
+from .arrays import numbers, payloads, texts
+from .connection import Fence, Link
+from .gate import Gate
+from .lease import Leases
+from .lending import do_transactions_on
+from .messages import Sent, send_messages
+from .starts import Starts
+
+
+class Written(NamedTuple):
+    """What a batch came to."""
+
+    committed: Committed
+    concerns_others: bool
+    """Whether other processes should look now."""
+
+
+def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Written:
+    """Write all of `batch`, under a lease that is checked first. Raises LeaseLost."""
+    starts = sent = None
+    try:
+        with _opened(link, batch, lease):
+            _write_ends(link, batch.ends, lease=lease.lease.number)
+            if batch.starts:
+                continued = any(end.status == Status.CONTINUED for end in batch.ends)
+                starts = Starts(link, batch.starts, lease=lease.lease.number, continued=continued)
+            _write_rows(link, batch)
+            if batch.messages and not any(message.request for message in batch.messages):
+                sent = Sent(link, batch.messages)
+            if batch.leases:
+                leases.renew(link, lease.lease, until_ms=batch.leases)
+    except UniqueViolation as error:
+        raise AssertionError(
+            f"{_name_duplicate(error)} is there already: nothing was written. This is a mistake in Perdure; "
+            "please report it."
+        ) from error
+    outcomes = starts.finish() if starts else []
+    positions, holders = sent.finish() if sent else send_messages(link, batch.messages)
+    _note_witness(link, batch)
+    return Written(Committed(outcomes, positions), bool(batch.freed or holders - {lease.lease.number}))
+
+
+def _opened(link: Link, batch: Batch, lease: Fence) -> AbstractContextManager[None]:
+    """A transaction in which the work of steps, if there is any, has been done; it goes on sending rows."""
+    if not batch.transactions:
+        return link.transaction(lease)
+    with link.transaction(lease):
+        pass
+    do_transactions_on(link, batch)
+    return link.sending()
+
+
+def write_submission(link: Link, batch: Batch, gate: Gate) -> Written:
+    """Write the starts and messages of a process that holds no lease: what it starts is free."""
+    sent = Batch(starts=batch.starts, messages=batch.messages)
+    assert sent == batch, "only starts and messages can be written without the lease"
+    starts = None
+    with link.transaction():
+        asked = gate.ask(link)
+        if batch.starts:
+            starts = Starts(link, batch.starts, lease=0, continued=False)
+    gate.check(asked)
+    outcomes = starts.finish() if starts else []
+    positions, _ = send_messages(link, batch.messages)
+    return Written(Committed(outcomes, positions), concerns_others=True)
+
+
+def remove_ended(link: Link, gate: Gate, *, before_ms: int, limit: int) -> int:
+    """Remove the runs that ended first, and replies that are older than that."""
+    with link.transaction():
+        asked = gate.ask(link)
+        found = link.run("ended_before", before_ms, limit)
+        link.run("remove_replies", before_ms, limit)
+    gate.check(asked)
+    link.run("remove_runs", numbers(number for (number,) in found.fetchall()))
+    return found.rowcount
+
+
+def _write_ends(link: Link, ends: Sequence[RunEnd], *, lease: int) -> None:
+    """Each run's ends in turn: a statement changes a row once."""
+    while ends:
+        now: dict[int, RunEnd] = {}
+        later = [end for end in ends if now.setdefault(end.run, end) is not end]
+        statuses, outputs, ended, wakes, runs = zip(*now.values(), strict=True)
+        link.run(
+            "end_runs", numbers(statuses), payloads(outputs), numbers(ended), numbers(wakes), numbers(runs),
+            lease,
+        )  # fmt: skip
+        again = [end.run for end in now.values() if end.status == Status.RUNNING]
+        if again:
+            link.run("forget_attempts", numbers(again))
+        ends = later
+
+
+def _write_rows(link: Link, batch: Batch) -> None:
+    """Send everything but ends, starts and messages."""
+    if batch.forgotten:
+        runs, places = zip(*batch.forgotten, strict=True)
+        link.run("forget_records", numbers(runs), numbers(places))
+    if batch.records:
+        _write_records(link, batch.records)
+    if batch.wakes:
+        wakes = {
+            run: (wake_at_ms, crashes) for wake_at_ms, crashes, run in batch.wakes
+        }  # the last one stands
+        times, crashes = zip(*wakes.values(), strict=True)
+        link.run("wake_runs", numbers(times), numbers(crashes), numbers(wakes))
+    if batch.freed:
+        link.run("free_runs", numbers(batch.freed))
+    if batch.states:
+        states = {(row.run, row.name): row for row in sorted(batch.states, key=lambda row: row.version)}
+        runs, names, versions, contents, times = zip(*states.values(), strict=True)
+        link.run(
+            "put_states", numbers(runs), texts(names), numbers(versions), payloads(contents), numbers(times)
+        )
+    if batch.attempts:
+        attempts = {(row.run, row.key, row.number): row for row in batch.attempts}
+        runs, keys, places, failures, details, times = zip(*attempts.values(), strict=True)
+        link.run(
+            "put_attempts", numbers(runs), texts(keys), numbers(places), payloads(failures),
+            payloads(details), numbers(times),
+        )  # fmt: skip
+    if batch.taken:
+        link.run("take_messages", numbers(batch.taken))
+    if batch.replies:
+        requests, oks, contents, times = zip(*batch.replies, strict=True)
+        link.run("insert_replies", texts(requests), numbers(oks), payloads(contents), numbers(times))
+
+
+def _write_records(link: Link, records: Sequence[Record]) -> None:
+    places, kinds, keys, digests, times, contents, runs = zip(*records, strict=True)
+    link.run(
+        "insert_records", numbers(places), numbers(kinds), texts(keys), numbers(digests), numbers(times),
+        payloads(contents), numbers(runs),
+    )  # fmt: skip
+
+
+def _note_witness(link: Link, batch: Batch) -> None:
+    """A record is the surest trace: nobody else can have written it, and it stays."""
+    forgotten = {run for run, _ in batch.forgotten}
+    for record in batch.records:
+        if record.run not in forgotten:
+            link.witness = ("witness_record", record.run, record.seq)
+            return
+
+
+def _name_duplicate(error: UniqueViolation) -> str:
+    place = re.search(r"\(run, seq\)=\((\d+), (\d+)\)", error.diag.message_detail or "")
+    return f"record {place[2]} of run {place[1]}" if place else f"a row ({error.diag.message_detail})"

