@@ -26,6 +26,8 @@ from perdure.stores.sqlite import SqliteStore
 
 TTL_MS = 10_000
 NAME = "runs.db"
+_LOOKS_ANEW_MS = 2_000
+"""So much after its last look a store looks through all that waits, whatever it knows."""
 
 _TABLES = (
     "run", "record", "attempt", "state", "message", "request", "reply", "tag", "counter", "lease", "blob",
@@ -43,7 +45,7 @@ class Verb:
     """Something that a store was asked to write."""
 
     who: str
-    """`worker`, `client`, `acquire` or `remove`."""
+    """`worker`, `client`, `acquire`, `claim` or `remove`."""
     batch: Batch = field(default_factory=Batch)
     now_ms: int = 0
 
@@ -109,9 +111,12 @@ class Life:
             self._do(Verb("worker", self._work()))
         elif drawn < 0.9:
             self._do(Verb("client", self._ask()))
-        elif drawn < 0.93:
+        elif drawn < 0.92:
+            self._now_ms += _LOOKS_ANEW_MS
+            self._do(Verb("claim", now_ms=self._now_ms))
+        elif drawn < 0.94:
             self._do(Verb("remove", now_ms=self._now_ms))
-        elif drawn < 0.96:
+        elif drawn < 0.965:
             self._look()
         else:
             self.close()
@@ -167,6 +172,9 @@ class Life:
         match verb.who:
             case "acquire":
                 self._lease = worker.acquire("worker", now_ms=verb.now_ms, ttl_ms=TTL_MS)
+            case "claim":
+                assert self._lease is not None
+                _claim(worker, self._lease, verb)
             case "remove":
                 worker.remove_ended(before_ms=verb.now_ms, limit=3)
             case "client":
@@ -251,6 +259,12 @@ class Life:
         elif what == 4:
             batch.messages.append(self._message(run))
         elif what == 5:
+            batch.freed.append(run)
+        elif what == 6:
+            batch.ends.append(RunEnd(Status.PARKED, self._payload(), None, None, run))
+        elif what == 7:
+            batch.ends.append(RunEnd(Status.RUNNING, None, None, 0, run))
+        elif what == 8:
             batch.replies.append(Reply(f"reply-{chance.randrange(1_000)}", True, self._payload(), now_ms))
 
     def _note(self, batch: Batch, done: Committed) -> None:
@@ -263,7 +277,8 @@ class Life:
         known.messages = [position for position in known.messages if position not in batch.taken]
         known.messages += [position for position in done.messages if position > 0]
         for end in batch.ends:
-            known.journals.pop(end.run, None)
+            if not Status(end.status).is_open:
+                known.journals.pop(end.run, None)
 
     # -- judging ---------------------------------------------------------------------------------
 
@@ -289,6 +304,9 @@ class Life:
     def _shade(self, verb: Verb) -> None:
         if verb.who == "acquire":
             self._shadow_lease = self._shadow.acquire("worker", now_ms=verb.now_ms, ttl_ms=TTL_MS)
+        elif verb.who == "claim":
+            assert self._shadow_lease is not None
+            _claim(self._shadow, self._shadow_lease, verb)
         elif verb.who == "remove":
             self._shadow.remove_ended(before_ms=verb.now_ms, limit=3)
         elif verb.who == "client":
@@ -308,6 +326,10 @@ class Life:
         """Close the shadow too."""
         self.give_up()
         self._shadow.close()
+
+
+def _claim(store: SqliteStore, lease: Lease, verb: Verb) -> None:
+    store.claim(lease, workflows=["checkout"], now_ms=verb.now_ms, limit=3)
 
 
 def dump(store: SqliteStore) -> Dump:

@@ -153,6 +153,8 @@ class Witness:
     def _look_at(self, store: SqliteStore) -> None:
         wrong = list(store.check())
         assert not wrong, f"I12: {wrong}"
+        # Read before the store is: a client that lives may be told of more meanwhile.
+        acknowledged = self.acknowledged.lines()
         runs = {run.id: run for run in store.list_runs(RunQuery(limit=10_000))}
         for run in runs.values():
             steps = [record.key for record in store.records(run.number) if record.kind == Kind.STEP]
@@ -160,7 +162,7 @@ class Witness:
             lost = {key for run_id, key in self._done if run_id == run.id} - {*steps}
             assert not lost, f"I1: steps of {run.id} were on record and are gone: {lost}"
             self._done.update((run.id, key) for key in steps)
-        for what, run_id, *value in self.acknowledged.lines():
+        for what, run_id, *value in acknowledged:
             assert run_id in runs, f"I1: the start of {run_id} was acknowledged, and it is gone"
             if what == "sent":
                 self._look_for_signal(store, runs[run_id], value[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,14 @@ from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.runtime.committer import Committer
+from perdure.stores.base import Lease
+from perdure.stores.sqlite.claims import Claims
 from perdure.stores.sqlite.lease import Leases
 
 from .row import Control, Work
 
 _LATE_S = 0.005
+_TAKE = "UPDATE run SET lease = ? WHERE number = ?"
 
 
 @contextmanager
@@ -34,6 +37,19 @@ def replaced(owner: type, **methods: Any) -> Iterator[None]:
 def without_the_fence() -> Iterator[None]:
     """Any worker may write, whether it has the lease or not."""
     with replaced(Leases, check_fence=lambda self, connection, lease: None):
+        yield
+
+
+@contextmanager
+def claiming_what_others_have() -> Iterator[None]:
+    """A worker that names runs has them, whosever they are."""
+
+    def claim_these(self: Claims, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
+        with self._database.transaction() as connection:
+            connection.executemany(_TAKE, [(lease.number, run) for run in runs])
+        return {*runs}
+
+    with replaced(Claims, claim_these=claim_these):
         yield
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perdure import Engine, LeaseLost, Signal, StoreInUse, step, workflow
+from perdure import Engine, LeaseLost, Signal, step, workflow
 
 from .lives import Life, Notes, dump, short_lease
 from .planted import caught_by, without_the_fence
@@ -64,13 +63,7 @@ async def _be_blocked(folder: Path, planted: AbstractContextManager[object]) -> 
 async def _take_over(folder: Path) -> None:
     Where.blocks = False
     with short_lease(_LEASE_MS):
-        async with AsyncExitStack() as stack:
-            while True:
-                try:
-                    engine = await stack.enter_async_context(Engine(f"sqlite:///{folder / 'runs.db'}"))
-                    break
-                except StoreInUse:
-                    await asyncio.sleep(0.01)
+        async with Engine(f"sqlite:///{folder / 'runs.db'}") as engine:
             run = await engine.get("one", wait_and_block)
             assert await run.result() == "done"
 

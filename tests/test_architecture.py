@@ -35,11 +35,14 @@ MAY_IMPORT = {
     "blocks": {"check", "codec", "core", "errors", "runtime", "stores"},
     "views": {"blocks", "codec", "core", "errors", "runtime", "stores"},
     "doors": {"codec", "core", "errors", "runtime", "stores"},
-    "client": {"blocks", "codec", "core", "doors", "errors", "runtime", "stores", "views"},
-    "engine": {"blocks", "client", "codec", "core", "doors", "errors", "runtime", "stores", "views"},
+    "temporal": {"blocks", "codec", "core", "errors", "runtime", "stores"},
+    "homes": {"doors", "errors", "runtime", "temporal"},
+    "client": {"blocks", "codec", "core", "doors", "errors", "homes", "runtime", "stores", "views"},
+    "engine": {"blocks", "client", "codec", "core", "doors", "errors", "homes", "runtime", "stores", "views"},
     "sync": {"blocks", "client", "core", "engine", "errors", "runtime", "stores", "views"},
     "journals": {"blocks", "codec", "core", "errors", "runtime", "stores"},
-    "faces": {"blocks", "check", "client", "engine", "errors", "journals", "views"},
+    "moving": {"core", "errors", "runtime", "stores"},
+    "faces": {"blocks", "check", "client", "engine", "errors", "journals", "moving", "views"},
     "testing": {
         "blocks",
         "client",
@@ -75,8 +78,8 @@ CORE_ASYNCIO_BY_FILE = {
 
 CLOCK = "runtime.clock"
 CHANCE = {
-    # In `recovery` and `parked` it is sleep(0), which lets others in; the other two wait for another process.
-    "asyncio.sleep": {CLOCK, "client", "doors", "runtime.parked", "runtime.recovery"},
+    # In `parked` it is sleep(0), to let others in; a drain waits for steps, the others for another process.
+    "asyncio.sleep": {CLOCK, "client", "runtime.driver", "runtime.parked", "temporal.door"},
     "datetime.date.today": {CLOCK},
     "datetime.datetime.now": {CLOCK},
     "datetime.datetime.today": {CLOCK},
@@ -85,11 +88,11 @@ CHANCE = {
     "os.urandom": {CLOCK},
     "random": {CLOCK, "blocks.inside"},  # there it is Random, seeded by the run
     "secrets": {CLOCK},
-    "time.monotonic": {CLOCK},
+    "time.monotonic": {CLOCK, "stores.postgres.ear"},  # how long ago it told something
     "time.monotonic_ns": {CLOCK},
     "time.sleep": {CLOCK},
     "time.time": {CLOCK},
-    "time.time_ns": {CLOCK},
+    "time.time_ns": {CLOCK, "stores.postgres.store"},  # how far the server's clock is ahead of it
     "uuid.uuid1": {CLOCK},
     "uuid.uuid4": {CLOCK},
 }

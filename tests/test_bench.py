@@ -37,6 +37,24 @@ FIGURES = {
     "payloads": {"step with 100 B", "step with 10 kB", "step with 1 MB"},
     "growth": {"file growth per step", "written per step, one by one"},
     "import_time": {"import perdure"},
+    "postgres": {
+        "throughput on PostgreSQL",
+        "written per step on PostgreSQL",
+        "rows per step on PostgreSQL",
+        "sequential step on PostgreSQL",
+        "idle worker on PostgreSQL",
+    },
+    "claims": {
+        f"{what}, {store}"
+        for what in ("started by a client and ended", "claimed from the dead and ended", "smaller share")
+        for store in ("PostgreSQL", "SQLite")
+    },
+    "failover": {
+        f"{what} on {store}, {part}"
+        for what in ("failover", "signal to another process")
+        for store in ("PostgreSQL", "SQLite")
+        for part in ("p50", "p99")
+    },
     "check": {"check of a workflow, as it is decorated", "100 modules with one workflow", "perdure check"},
 }
 

@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -279,12 +280,15 @@ def test_an_engine_is_not_opened_twice(engine: sync.Engine) -> None:
 
 
 def test_what_opening_raises_is_raised_and_it_may_be_tried_again(url: str) -> None:
-    second = sync.Engine(url)
-    with sync.Engine(url), pytest.raises(StoreInUse):
-        second.open()
+    fifth = sync.Engine(url)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(sync.Engine(url))
+        with pytest.raises(StoreInUse):
+            fifth.open()
 
-    with second:
-        assert second.run(doubles(2)) == 4
+    with fifth:
+        assert fifth.run(doubles(2)) == 4
 
 
 def test_closing_wakes_who_waits_in_other_threads(url: str) -> None:

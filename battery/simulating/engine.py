@@ -35,6 +35,7 @@ class SimulatedCommitter(Committer):
         self.is_paused = False
         """Whether commits wait, as those of a process that is stopped."""
         self._paused: list[Any] = []
+        self._chores: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         super().__init__(*parts)
 
     def _start_writer(self) -> None:
@@ -62,7 +63,13 @@ class SimulatedCommitter(Committer):
         """Nobody has to step aside."""
 
     def run_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._loop.call_soon(lambda: then(chore()))
+        self._loop.call_soon(self._do_between, chore, then)
+
+    def _do_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        if self.is_paused:
+            self._chores.append((chore, then))
+        else:
+            then(chore())
 
     def go_on(self) -> None:
         """What was stopped runs again."""
@@ -70,6 +77,9 @@ class SimulatedCommitter(Committer):
         paused, self._paused = self._paused, []
         for group in paused:
             self._write_now(group)
+        chores, self._chores = self._chores, []
+        for chore, then in chores:
+            self._do_between(chore, then)
 
 
 class SimulatedEngine(HarnessEngine):
@@ -82,8 +92,7 @@ class SimulatedEngine(HarnessEngine):
 
     def _make_driver(self, store: Store, lease: Lease, clock: Any, **parts: Any) -> Driver:
         self.lease = lease
-        self.witness.epoch = lease.epoch
-        self.faulty.after_commit = partial(self.witness.committed, epoch=lease.epoch)
+        self.faulty.after_commit = partial(self.witness.committed, lease=lease.number, store=store)
         parts["make_committer"] = partial(self.make_committer, self.latency_s)
         return super()._make_driver(store, lease, clock, **parts)
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from perdure import StepInfo
-from perdure.core.records import Kind, Record
+from perdure.core.records import Kind, Record, Status
 from perdure.stores.base import Batch
 
 
@@ -30,8 +30,6 @@ class Witness:
         """How many steps were recorded."""
         self.commits = 0
         self.effects = 0
-        self.epoch = 0
-        """Of the newest lease."""
         self._records: dict[tuple[int, int], Record] = {}
         self._keys: dict[tuple[int, str], str] = {}
         self._callers: dict[str, tuple[str, str]] = {}
@@ -58,12 +56,11 @@ class Witness:
 
     # -- the disk ----------------------------------------------------------------------------------
 
-    def committed(self, batch: Batch, *, epoch: int) -> None:
+    def committed(self, batch: Batch, *, lease: int, store: Any) -> None:
         """A batch is on disk."""
         self.commits += 1
-        self.note("commit", epoch, batch)
-        if epoch != self.epoch:
-            self.breaks(f"I6: a worker wrote under epoch {epoch}, and {self.epoch} has the lease")
+        self.note("commit", lease, batch)
+        self._look_at_leases(batch, lease, store)
         self._take_in(batch)
         for run, seq in batch.forgotten:
             for place in [place for place in self._records if place[0] == run and place[1] >= seq]:
@@ -74,6 +71,21 @@ class Witness:
             self._records[record.run, record.seq] = record
             if record.kind == Kind.STEP:
                 self._on_disk.add(_key_of(record))
+
+    def _look_at_leases(self, batch: Batch, lease: int, store: Any) -> None:
+        """Who writes has not lost its lease, and each run is written by the lease that it belongs to."""
+        rows = store._database.query("SELECT held FROM lease WHERE number = ?", (lease,))
+        if rows != [(1,)]:
+            self.breaks(f"I6: a worker wrote under lease {lease}, which it had lost")
+        given_up = {*batch.freed, *(end.run for end in batch.ends if end.status == Status.PARKED)}
+        written = {record.run for record in batch.records} | {end.run for end in batch.ends}
+        written |= {run for _, _, run in batch.wakes} | {attempt.run for attempt in batch.attempts}
+        for run in sorted(written - given_up):
+            row = store.run_by_number(run)
+            if row.lease != lease:
+                self.breaks(
+                    f"I6: a worker wrote run {run} under lease {lease}, but it belongs to {row.lease}"
+                )
 
     def _take_in(self, batch: Batch) -> None:
         forgotten = {run for run, _ in batch.forgotten}

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import perdure.engine
-import perdure.runtime.inbox
+import perdure.runtime.lookout
 from perdure import Client, JournalMismatch, RunCancelled, RunClosed, RunFailed, RunParked, StoreError
 from perdure.core.records import RunRow, Status
 from perdure.doors import StoreDoor
@@ -74,11 +74,12 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Deaths are no news here; the inbox need not look fifty times in a virtual second."""
-    log, inbox, engine = logging.getLogger("perdure"), perdure.runtime.inbox, perdure.engine
-    before = log.level, inbox._LOOK_EVERY_S, engine.Watchdog
+    """Deaths are no news here; nobody need look fifty times in a virtual second."""
+    log, engine = logging.getLogger("perdure"), perdure.engine
+    lookout = perdure.runtime.lookout
+    before = log.level, lookout._TICK_S, engine.Watchdog
     log.setLevel(logging.CRITICAL + 1)
-    inbox._LOOK_EVERY_S = _LOOK_EVERY_S
+    lookout._TICK_S = _LOOK_EVERY_S
     engine.Watchdog = _NoWatchdog  # type: ignore[misc]  # it looks at real time, from a thread
     gc.disable()  # when it looks depends on what ran before
     try:
@@ -86,7 +87,7 @@ def quiet() -> Iterator[None]:
     finally:
         gc.enable()
         log.setLevel(before[0])
-        inbox._LOOK_EVERY_S, engine.Watchdog = before[1:]  # type: ignore[misc]
+        lookout._TICK_S, engine.Watchdog = before[1:]  # type: ignore[misc]
 
 
 class _NoWatchdog:
@@ -256,9 +257,9 @@ class World:
         self.witness.zombies.add(id(zombie.driver))
         self._zombies.append(zombie)
         now_ms = self._clock.now_ms()
-        holder = zombie.faulty.worker(now_ms=now_ms)
-        if holder is not None:
-            self._clock.offset_ms += holder.until_ms - now_ms
+        for worker in zombie.faulty.workers(now_ms=now_ms):
+            if worker.lease == zombie.lease.number:
+                self._clock.offset_ms += worker.until_ms - now_ms
         await self._reopen()
         asyncio.get_running_loop().call_later(self._chance.choice((0.0, 0.1, 20.0)), zombie.committer.go_on)
 

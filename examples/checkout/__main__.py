@@ -36,14 +36,14 @@ def main() -> int:
     try:
         if options.store is None:
             with TemporaryDirectory() as folder:
-                return asyncio.run(tell_story(Path(folder) / "checkout.db", console))
+                return asyncio.run(tell_story(f"sqlite:///{folder}/checkout.db", console))
         store: Path = options.store.resolve()
         if store.exists():
             # The service starts with empty books each time: yesterday's orders would not be in them.
             parser.error(
                 f"{store} is there already. Each story needs a new file: remove it, or name another."
             )
-        outcome = asyncio.run(tell_story(store, console))
+        outcome = asyncio.run(tell_story(f"sqlite:///{store}", console))
         console.print(f"\nThe runs: {perdure_command()} list --store {shlex.quote(str(store))}")
         return outcome
     except KeyboardInterrupt:
@@ -51,7 +51,7 @@ def main() -> int:
         return 130
 
 
-async def tell_story(store: Path, console: Console) -> int:
+async def tell_story(store: str, console: Console) -> int:
     """Play all scenes, then read the books. Returns 0 when every claim holds."""
     endings: list[Ending] = []
     async with open_shop(store) as shop:

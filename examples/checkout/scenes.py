@@ -33,10 +33,11 @@ class Shop:
     """Where the service listens, and where the runs are kept."""
 
     url: str
-    store: Path
+    store: str
+    """As an engine takes it: `sqlite:///checkout.db`."""
 
     def open_engine(self) -> Engine:
-        return Engine(f"sqlite:///{self.store}")
+        return Engine(self.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_shop(store: Path) -> AsyncGenerator[Shop, None]:
+async def open_shop(store: str) -> AsyncGenerator[Shop, None]:
     """Start the service in a process of its own, with full shelves; it ends with the block."""
     process = await start_module(
         "examples.checkout.service", "--stock", msgspec.json.encode(STOCK).decode(), piped=True
@@ -142,7 +143,7 @@ async def play_killed(shop: Shop) -> Ending:
     await asyncio.to_thread(queue_faults, shop.url, "/charges", "late")
     worker = await start_module(
         "examples.checkout.worker",
-        *("--store", str(shop.store)),
+        *("--store", shop.store),
         *("--order", msgspec.json.encode(order).decode()),
     )
     try:

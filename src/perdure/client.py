@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
-from .blocks.options import Seconds, to_ms
+from .blocks.options import Seconds, as_tags, as_text, to_ms
 from .blocks.signal import Signal
 from .blocks.state import State
 from .blocks.update import Update
@@ -34,9 +34,10 @@ from .errors import (
     RunTerminated,
     RunTimedOut,
 )
+from .homes import open_home
 from .runtime.closing import PYTHON
 from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
-from .stores.opening import DEFAULT_URL, open_store
+from .stores.opening import DEFAULT_URL, open_store, without_secret
 from .views import (
     Entry,
     Health,
@@ -50,7 +51,7 @@ from .views import (
     health_view,
     run_view,
     timeline_view,
-    worker_view,
+    workers_view,
 )
 
 R = TypeVar("R")
@@ -61,7 +62,6 @@ OnConflict = Literal["return", "raise", "cancel"]
 Reuse = Literal["never", "if_failed", "always"]
 
 _WATCH_EVERY_S = 0.05
-_LONGEST_ID = 1_000
 
 _ENDS: dict[int, tuple[type[RunFailed], str]] = {
     Status.FAILED: (RunFailed, "failed"),
@@ -170,13 +170,15 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, create: bool = True) -> None:
         """`url` names the store: `sqlite:///shop.db`. Without `create` it must be there."""
-        self.url = url
+        self._url = url
+        self.url = without_secret(url)
+        """Where the runs are; without a password."""
         self._create = create
         self._door: Door | None = None
 
     async def __aenter__(self) -> Self:
         """Open the store. Raises StoreUnavailable, StoreNotOurs or StoreVersionError."""
-        self._door = StoreDoor(open_store(self.url, create=self._create))
+        self._door = await open_home(self._url) or StoreDoor(open_store(self._url, create=self._create))
         return self
 
     async def __aexit__(
@@ -261,20 +263,18 @@ class Client:
     ) -> NewRun:
         definition = call.definition
         door = self.door
-        if id is not None and not 0 < len(id) <= _LONGEST_ID:
-            raise PerdureError(f"A run's id has 1 to {_LONGEST_ID} characters, and this has {len(id)}.")
         now_ms = door.clock.now_ms()
         drawn = door.source.bytes(32)
         timeout_ms = to_ms(timeout, "timeout") if timeout is not None else definition.timeout_ms
         return NewRun(
-            id=id if id is not None else drawn[16:].hex(),
+            id=as_text(id, "A run's id") if id is not None else drawn[16:].hex(),
             workflow=definition.name,
             input=call.input(),
             seed=drawn[:16],
             created_at_ms=now_ms,
             python=PYTHON,
             deadline_ms=None if timeout_ms is None else now_ms + timeout_ms,
-            tags=tuple((tags or {}).items()),
+            tags=as_tags(tags, "start"),
             on_conflict=on_conflict,
             reuse=reuse,
         )
@@ -297,6 +297,7 @@ class Client:
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
         payload = signal.encode(value)
+        as_text(signal_id, "A signal's id", shortest=0)
         if await self._tell(id, MessageKind.SIGNAL, signal.name, payload, signal_id) == DROPPED:
             raise _closed(await self._row(id))
 
@@ -375,10 +376,10 @@ class Client:
         row = await self._row(id)
         return await self.door.read(lambda store: attempts_view(store, row))
 
-    async def worker(self) -> WorkerView | None:
-        """The worker that holds the store's lease; None when none is alive."""
+    async def workers(self) -> list[WorkerView]:
+        """The workers that are alive, oldest first."""
         now_ms = self.now_ms()
-        return worker_view(await self.door.read(lambda store: store.worker(now_ms=now_ms)))
+        return workers_view(await self.door.read(lambda store: store.workers(now_ms=now_ms)))
 
     async def counts(self) -> dict[str, int]:
         """How many runs have each status, by its word: `running`, `parked` …"""
@@ -420,7 +421,7 @@ class Client:
             statuses=tuple(int(Status[one.name]) for one in wanted),
             created_after_ms=_ms(created_after),
             created_before_ms=_ms(created_before),
-            tags=tuple((tags or {}).items()),
+            tags=as_tags(tags, "start"),
             id_prefix=id_prefix,
             limit=limit,
             before=before,

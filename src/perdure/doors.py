@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from .errors import RunDamaged
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
 from .stores.base import DROPPED, Batch, Reply, StartOutcome, Store
+from .stores.moves import refuse_closed_store
 
 T = TypeVar("T")
 
@@ -66,11 +67,42 @@ def stopped_row(store: Store, number: int) -> RunRow | None:
     return None if row.status == Status.RUNNING else row
 
 
+def reply_or_refuse(store: Store, request: str) -> Reply | None:
+    """The answer to a request; None while there is none. Raises StoreMoved if none will come here."""
+    reply = store.reply(request)
+    if reply is None:
+        refuse_closed_store(store)
+    return reply
+
+
+def stopped_or_refuse(store: Store, number: int) -> RunRow | None:
+    """The same as `stopped_row`. Raises StoreMoved if the run goes on elsewhere."""
+    row = stopped_row(store, number)
+    if row is None:
+        refuse_closed_store(store)
+    return row
+
+
+async def look_until(told: asyncio.Future[T], look: Callable[[], Awaitable[T | None]]) -> T:
+    """Wait until it is told, or found by looking: often at first, four times a second later."""
+    wait_s = _LOOK_FIRST_S
+    try:
+        while not told.done():
+            found = await look()
+            if found is not None:
+                return found
+            await asyncio.wait([told], timeout=wait_s)
+            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
+        return told.result()
+    finally:
+        told.cancel()
+
+
 class StoreDoor:
     """Through the store: for processes that run nothing. A worker takes it from there."""
 
     def __init__(self, store: Store) -> None:
-        self.clock: Clock = SystemClock()
+        self.clock: Clock = SystemClock(offset_ms=store.clock_offset_ms())
         self.source: Source = SystemSource()
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-client")
@@ -89,20 +121,14 @@ class StoreDoor:
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:
             return Reply(message.request, False, None, 0)
-        wait_s = _LOOK_FIRST_S
-        while (reply := await self.read(lambda store: store.reply(message.request))) is None:
-            await asyncio.sleep(wait_s)
-            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
-        return reply
+        never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        return await look_until(
+            never, lambda: self.read(lambda store: reply_or_refuse(store, message.request))
+        )
 
     async def ended(self, number: int) -> RunRow:
-        wait_s = _LOOK_FIRST_S
-        while True:
-            row = await self.read(lambda store: stopped_row(store, number))
-            if row is not None:
-                return row
-            await asyncio.sleep(wait_s)
-            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
+        never: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
+        return await look_until(never, lambda: self.read(lambda store: stopped_or_refuse(store, number)))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)

@@ -13,8 +13,10 @@ from typing import Any, Self, TypeVar
 from .blocks.workflow import Workflow
 from .client import Client
 from .core.records import Message, NewRun, RunRow
-from .doors import stopped_row
+from .doors import Door, look_until, stopped_row
 from .errors import StoreError, WorkflowNotRegistered
+from .homes import open_working_home
+from .runtime.claims import CAPACITY, Claims
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.collector import collector
 from .runtime.definitions import WorkflowDefinition
@@ -22,6 +24,7 @@ from .runtime.driver import RESIDENTS_KEPT, Driver
 from .runtime.guard import install_guard
 from .runtime.inbox import Inbox
 from .runtime.lease import LeaseKeeper
+from .runtime.lookout import Lookout
 from .runtime.parked import Parked
 from .runtime.recovery import Recovery
 from .runtime.registry import Registry
@@ -35,19 +38,22 @@ T = TypeVar("T")
 
 _log = logging.getLogger("perdure")
 
+_CLOCKS_MAY_DIFFER_MS = 2_000
+
 
 class EngineDoor:
     """Through the worker of this process: what is sent is handed over without being looked for."""
 
-    def __init__(self, driver: Driver, inbox: Inbox, store: Store) -> None:
+    def __init__(self, driver: Driver, inbox: Inbox, lease: Lease) -> None:
         self.clock = driver.clock
         self.source = driver.source
         self._driver = driver
         self._inbox = inbox
-        self._store = store
+        self._lease = lease
+        self._reads = driver.reads
 
     async def read(self, look: Callable[[Store], T]) -> T:
-        return look(self._store)
+        return await self._reads.wait(look)
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         driver = self._driver
@@ -79,23 +85,41 @@ class EngineDoor:
         with self._driver.closing.waiting_for_reply(message.request) as waiter:
             if await self.send(message) == DROPPED:
                 return Reply(message.request, False, None, 0)
-            return await waiter
+            if await self._is_here(message.run):
+                return await waiter
+            return await look_until(waiter, lambda: self.read(lambda store: store.reply(message.request)))
 
     async def ended(self, number: int) -> RunRow:
-        # Nothing is awaited between looking and listening, and an end is told on this loop: none is missed.
-        if number not in self._driver.residents:
-            row = stopped_row(self._store, number)
-            if row is not None:
-                return row
-            self._check_known(number)
-        self._check_alive()
-        return await self._driver.closing.wait(number)
+        driver = self._driver
+        # Listened for before it is looked for: no end is missed that comes in between.
+        with driver.closing.waiting_for_end(number) as waiter:
+            if number not in driver.residents:
+                row = await self.read(lambda store: stopped_row(store, number))
+                if row is not None:
+                    return row
+                await self._check_known(number)
+            self._check_alive()
+            if await self._is_here(number):
+                return await waiter
+            return await look_until(waiter, lambda: self.read(lambda store: stopped_row(store, number)))
 
-    def _check_known(self, number: int) -> None:
-        row = self._store.run_by_number(number)
-        if row is not None and self._driver.registry.find(row.workflow) is None:
+    async def _is_here(self, number: int) -> bool:
+        """Whether a run is this worker's, which is told of all that becomes of it; others' are looked at."""
+        if self._driver.has_in_hand(number):
+            return True
+        row = await self.read(lambda store: store.run_by_number(number))
+        return row is not None and row.lease == self._lease.number
+
+    async def _check_known(self, number: int) -> None:
+        row = await self.read(lambda store: store.run_by_number(number))
+        if row is None or self._driver.registry.find(row.workflow) is not None:
+            return
+        now_ms = self._driver.clock.now_ms()
+        workers = await self.read(lambda store: store.workers(now_ms=now_ms))
+        if len(workers) <= 1:
             raise WorkflowNotRegistered(
-                f"Run {row.id!r} waits for workflow {row.workflow!r}, which this process does not define.",
+                f"Run {row.id!r} waits for workflow {row.workflow!r}, which this process does not define, "
+                "and no other worker is alive.",
                 run_id=row.id,
                 hint="Import the module that defines it, before or while the engine is open.",
             )
@@ -136,10 +160,11 @@ class Engine(Client):
         async with Engine("sqlite:///shop.db") as engine:
             receipt = await engine.run(checkout(order), id="order-17")
 
-    When it opens, it takes the store's lease (StoreInUse if another worker is
-    alive), and goes on with every run that was interrupted. When it closes, steps
-    under way are cancelled, what is done is written, and runs wait on disk for
-    the next engine. After `kill -9` the next one goes on at once.
+    When it opens, it takes a lease of its own (StoreInUse if the file has four
+    workers already), and goes on with every run that was interrupted and that no
+    other worker has in hand. When it closes, steps under way are cancelled, what is
+    done is written, and runs wait on disk for another worker, or the next engine.
+    After `kill -9` others go on at once.
     """
 
     def __init__(
@@ -150,21 +175,27 @@ class Engine(Client):
         clock: Clock | None = None,
         source: Source | None = None,
         residents_kept: int = RESIDENTS_KEPT,
+        capacity: int = CAPACITY,
     ) -> None:
         """`url` names the store. `workflows`: run only these; by default all that are defined.
 
         `clock` and `source` are for tests. `residents_kept`: how many waiting runs
-        stay in memory; the others are replayed when their time comes.
+        stay in memory; the others are replayed when their time comes. `capacity`: with
+        so many steps under way it takes up no more of the runs that wait for a worker;
+        what is started here, or was here before, it runs all the same.
         """
         super().__init__(url)
         self._workflows = workflows
         self._clock = clock
         self._source: Source = source or SystemSource()
         self._residents_kept = residents_kept
+        self._capacity = capacity
         self._store: Store | None = None
+        self._home: Door | None = None
         self._driver: Driver | None = None
-        self._inbox: Inbox | None = None
+        self._lookout: Lookout | None = None
         self._keeper: LeaseKeeper | None = None
+        self._claims: Claims | None = None
         self._parked: Parked | None = None
         self._retention: Retention | None = None
         self._watchdog: Watchdog | None = None
@@ -176,7 +207,9 @@ class Engine(Client):
         """Open the store, take the lease, and go on with what was interrupted."""
         refuse_while_loading()
         install_guard()
-        store = open_store(self.url)
+        if await self._open_home():
+            return self
+        store = open_store(self._url)
         try:
             await self._open(store)
         except BaseException:
@@ -185,8 +218,21 @@ class Engine(Client):
             raise
         return self
 
+    async def _open_home(self) -> bool:
+        """Whether the URL names a home that is no store; it brings a worker of its own."""
+        self._stopped = asyncio.get_running_loop().create_future()
+        self._door = self._home = await open_working_home(
+            self._url,
+            self._make_registry(),
+            self._fatal,
+            capacity=self._capacity,
+            residents_kept=self._residents_kept,
+            is_simulated=self._clock is not None or not isinstance(self._source, SystemSource),
+        )
+        return self._home is not None
+
     async def _open(self, store: Store) -> None:
-        clock = self._clock or SystemClock()
+        clock = self._clock or self._clock_of(store)
         keeper = LeaseKeeper(store, clock, f"{socket.gethostname()}:{os.getpid()}")
         lease = keeper.acquire()
         collector.relax()
@@ -195,16 +241,29 @@ class Engine(Client):
         driver = self._driver = self._make_driver(store, lease, clock)
         keeper.start(driver.committer)
         self._start_watchdog(driver)
-        inbox = self._inbox = Inbox(driver)
-        recovery = Recovery(driver)
-        self._door = EngineDoor(driver, inbox, store)
-        self.recovered = await recovery.recover()
+        inbox = Inbox(driver, lease)
+        recovery = Recovery(driver, lease)
+        claims = self._claims = Claims(driver, recovery, lease, capacity=self._capacity)
+        self._door = EngineDoor(driver, inbox, lease)
+        self.recovered = await claims.recover()
         driver.timers.start()
-        inbox.start()
-        self._parked = Parked(driver, recovery.find)
+        inbox.look()
+        self._parked = Parked(driver, lease, recovery.find)
         await self._parked.retry()
+        self._lookout = Lookout(store, inbox.look, claims.look)
+        self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
+
+    def _clock_of(self, store: Store) -> Clock:
+        """The machine's clock, put right by that of the store, which all workers share."""
+        offset_ms = store.clock_offset_ms()
+        if abs(offset_ms) > _CLOCKS_MAY_DIFFER_MS:
+            _log.warning(
+                "This machine's clock is off by %.1f s from that of store %s; the store's is used.",
+                -offset_ms / 1000, self.url,
+            )  # fmt: skip
+        return SystemClock(offset_ms=offset_ms)
 
     def _start_watchdog(self, driver: Driver) -> None:
         self._watchdog = Watchdog(driver)
@@ -229,9 +288,12 @@ class Engine(Client):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         store, self._store = self._store, None
+        home, self._home = self._home, None
         await self._close()
         if store is not None:
             store.close()
+        if home is not None:
+            await home.close()
 
     async def _close(self) -> None:
         """Stop what has been started, also where opening failed half-way."""
@@ -242,12 +304,14 @@ class Engine(Client):
         keeper.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
+        if self._claims is not None:
+            self._claims.stop()
         if self._parked is not None:
             self._parked.stop()
         if self._retention is not None:
             self._retention.stop()
-        if self._inbox is not None:
-            self._inbox.stop()
+        if self._lookout is not None:
+            self._lookout.stop()
         if self._driver is not None:
             await self._driver.stop()
             closed = "The engine was closed before the run ended."
@@ -262,13 +326,25 @@ class Engine(Client):
     def _fatal(self, error: BaseException) -> None:
         """The worker cannot write any more: everybody who waits hears why."""
         _log.error("The engine on %s has stopped: %s", self.url, error)
-        if self._driver is not None and self._inbox is not None and self._keeper is not None:
-            self._inbox.stop()
+        if self._lookout is not None:
+            self._lookout.stop()
+        if self._driver is not None and self._keeper is not None:
             self._keeper.stop()
             self._driver.abandon()
             self._driver.closing.stop(error)
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(error)
+
+    async def drain(self, seconds: float = 10.0) -> None:
+        """Take up and begin nothing more, and wait until no step runs, so many seconds at most.
+
+        For an orderly end: steps that are done are recorded, those that would come next
+        are left, and when the engine closes other workers go on with all its runs. What
+        still runs then is cancelled, and runs again elsewhere, as after a crash.
+        """
+        if self._claims is not None and self._driver is not None:
+            self._claims.stop()
+            await self._driver.drain(seconds)
 
     async def serve(self) -> None:
         """Run until cancelled. Raises what stopped the worker, such as LeaseLost."""
@@ -278,5 +354,9 @@ class Engine(Client):
 
     @property
     def unknown_workflows(self) -> frozenset[str]:
-        """Workflows that stored runs need and this process does not define; those runs wait."""
-        return frozenset(self._driver.unknown) if self._driver is not None else frozenset()
+        """Workflows of runs that wait for a worker, and that this process does not define."""
+        if self._driver is None or self._store is None:
+            return frozenset()
+        driver = self._driver
+        waiting = self._store.free_workflows(now_ms=driver.clock.now_ms())
+        return frozenset(waiting).difference(driver.registry.names())

@@ -38,7 +38,8 @@ show it on its own line, and `code` is stable, so that programs can match it.
         ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
         ├── StoreCorrupt           the file is damaged
         │   └── RunDamaged         what it keeps of one run is; the others can be read
-        ├── StoreInUse             another worker holds the lease
+        ├── StoreInUse             it has as many workers as it can bear
+        ├── StoreMoved             its runs went to another store, or have not all arrived
         └── LeaseLost              this worker's lease ended; nothing was written
 
 `NonRetryable` stands beside the tree: it is for your own errors. So does
@@ -304,6 +305,15 @@ class StoreFull(StoreUnavailable):
     code = "store_full"
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The server does not answer, for longer than a passing hitch. Nothing was written.
+
+    A worker goes on trying: its runs wait, and nothing of theirs is lost.
+    """
+
+    code = "store_unreachable"
+
+
 class StoreNotOurs(StoreError):
     """The file is not a Perdure store."""
 
@@ -338,13 +348,24 @@ class RunDamaged(StoreCorrupt):
 
 
 class StoreInUse(StoreError):
-    """Another worker holds the lease on this store."""
+    """The store has as many workers as it can bear."""
 
     code = "store_in_use"
 
 
+class StoreMoved(StoreError):
+    """The store is closed by a move: its runs went to another one, or have not all arrived here."""
+
+    code = "store_moved"
+
+    def __init__(self, what: str, *, other: str, hint: str = "") -> None:
+        """`other` is the URL of the store at the other end of the move, without a password."""
+        super().__init__(what, hint=hint)
+        self.other = other
+
+
 class LeaseLost(StoreError):
-    """This worker's lease ended and another took over. Nothing was written."""
+    """This worker's lease ended, and others go on with its runs. Nothing was written."""
 
     code = "lease_lost"
 

@@ -35,6 +35,7 @@ from .blocks.workflow import Workflow, WorkflowCall
 from .client import OnConflict, Reuse
 from .core.host import current_host
 from .errors import BoundaryError, PerdureError
+from .runtime.claims import CAPACITY
 from .runtime.driver import RESIDENTS_KEPT
 from .stores.opening import DEFAULT_URL
 from .views import RunPage, RunStatus, RunView
@@ -330,22 +331,39 @@ class Engine(Client):
         *,
         workflows: Iterable[Workflow[Any, Any]] | None = None,
         residents_kept: int = RESIDENTS_KEPT,
+        capacity: int = CAPACITY,
     ) -> None:
         """`url` names the store. `workflows`: run only these; by default all that are defined.
 
-        `residents_kept`: how many waiting runs stay in memory.
+        `residents_kept`: how many waiting runs stay in memory. `capacity`: with so many
+        steps under way it takes up no more of the runs that wait for a worker.
         """
         super().__init__(url)
         self._workflows = None if workflows is None else tuple(workflows)
         self._residents_kept = residents_kept
+        self._capacity = capacity
 
     def _make(self) -> awaiting.Client:
-        return running.Engine(self.url, workflows=self._workflows, residents_kept=self._residents_kept)
+        return running.Engine(
+            self.url,
+            workflows=self._workflows,
+            residents_kept=self._residents_kept,
+            capacity=self._capacity,
+        )
+
+    def drain(self, seconds: float = 10.0) -> None:
+        """Take up and begin nothing more, and wait until no step runs, so many seconds at most."""
+
+        async def drain(client: awaiting.Client) -> None:
+            assert isinstance(client, running.Engine)
+            await client.drain(seconds)
+
+        self._ask("drain()", drain)
 
     def open(self) -> Self:
         """Open the store, take the lease, and go on with what was interrupted.
 
-        Raises StoreInUse if another worker is alive.
+        Raises StoreInUse if the file has four workers already.
         """
         super().open()
         atexit.register(self._close_at_exit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -342,7 +342,8 @@ class Health:
     versions: Mapping[str, str]
     wrongs: list[str]
     """What is wrong with the store, a sentence each."""
-    worker: WorkerView | None
+    workers: list[WorkerView]
+    """Those that are alive, oldest first."""
     counts: Mapping[str, int]
     """How many runs have each status, by its word."""
     parked: list[RunView]
@@ -355,11 +356,9 @@ _PARKED_SHOWN = 100
 _PAGE = 1_000
 
 
-def worker_view(row: WorkerRow | None) -> WorkerView | None:
-    """A stored lease as a view."""
-    if row is None:
-        return None
-    return WorkerView(row.worker, row.process, from_ms(row.since_ms), from_ms(row.until_ms))
+def workers_view(rows: Iterable[WorkerRow]) -> list[WorkerView]:
+    """Stored leases as views."""
+    return [WorkerView(row.worker, row.process, from_ms(row.since_ms), from_ms(row.until_ms)) for row in rows]
 
 
 def counts_view(counts: Mapping[int, int]) -> dict[str, int]:
@@ -373,7 +372,7 @@ def health_view(store: Store, *, now_ms: int, known: Collection[str] | None) -> 
     return Health(
         versions=store.versions(),
         wrongs=list(store.check()),
-        worker=worker_view(store.worker(now_ms=now_ms)),
+        workers=workers_view(store.workers(now_ms=now_ms)),
         counts=counts_view(store.counts()),
         parked=[run_view(row, {}) for row in parked],
         undefined={} if known is None else _undefined(store, known),

@@ -16,7 +16,11 @@ from battery import r25_changed_code
 from battery.planted import counting_calls, without_the_fence
 from battery.r25_changed_code import EDITS
 from battery.simulating.planted import delivering_early, looking_ahead
+from battery.simulating.witness import Witness
 from battery.simulating.world import simulate
+from perdure.stores.base import Batch
+from perdure.stores.sqlite import SqliteStore
+from tests.stores.build import start
 
 SEEDS = range(1, 9)
 """Together they catch each bug; not every seed comes to the place where it shows."""
@@ -48,7 +52,23 @@ def caught(planted: Callable[[], AbstractContextManager[object]]) -> list[str]:
 def test_a_commit_that_skips_the_fence_is_caught() -> None:
     said = caught(without_the_fence)
 
-    assert any(law.startswith("I6: a worker wrote under epoch") for law in said)
+    assert any(law.startswith("I6: a worker wrote under lease") for law in said)
+
+
+def test_a_run_that_is_written_by_a_worker_that_did_not_claim_it_is_seen(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db")
+    first, second = (store.acquire(name, now_ms=0, ttl_ms=10_000) for name in ("first", "second"))
+    run, witness = start(store, first), Witness()
+    batch = Batch(wakes=[(0, 0, run)])
+
+    for lease in (first, second):
+        store.commit(lease, batch)
+        witness.committed(batch, lease=lease.number, store=store)
+
+    assert witness.broken == [
+        f"I6: a worker wrote run {run} under lease {second.number}, but it belongs to {first.number}"
+    ]
+    store.close()
 
 
 def test_a_result_that_is_acknowledged_before_its_commit_is_caught() -> None:

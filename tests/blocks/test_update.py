@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from perdure import Client, Retry, RunClosed, Signal, StepFailed, Update, UpdateRefused, step, workflow
+from perdure import (
+    Client,
+    Retry,
+    RunClosed,
+    RunFailed,
+    Signal,
+    StepFailed,
+    Update,
+    UpdateRefused,
+    step,
+    workflow,
+)
 from perdure.core.records import Kind
 from perdure.testing import Harness
 
@@ -92,6 +103,20 @@ async def test_a_run_that_has_ended_takes_no_update(harness: Harness) -> None:
 
     with pytest.raises(RunClosed, match="'one'"):
         await run.update(move, "the sea")
+
+
+async def test_a_handler_that_is_no_async_function_is_refused_where_it_is_given(harness: Harness) -> None:
+    def answers_plainly(to: str) -> str:
+        return to
+
+    @workflow
+    async def has_a_plain_handler() -> None:
+        move.handle(answers_plainly)  # type: ignore[arg-type]
+
+    run = await harness.engine.start(has_a_plain_handler())
+
+    with pytest.raises(RunFailed, match=r"answers_plainly.*`async def`"):
+        await run.result()
 
 
 async def test_a_parked_run_refuses_until_it_is_resumed(harness: Harness) -> None:

@@ -31,9 +31,17 @@ from examples.checkout.scenes import (
 from examples.checkout.workflow import Order
 
 
+@pytest.fixture(params=["sqlite", "temporal"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the runs are kept: the story is the same everywhere."""
+    if request.param == "temporal":
+        return request.getfixturevalue("temporal_url")
+    return f"sqlite:///{tmp_path / 'checkout.db'}"
+
+
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    async with open_shop(tmp_path / "checkout.db") as shop:
+async def shop(store: str) -> AsyncIterator[Shop]:
+    async with open_shop(store) as shop:
         yield shop
 
 

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perdure.faces.cli.main import app
+from perdure.stores.sqlite import SqliteStore
 
 SHOP = """
 import asyncio
@@ -188,6 +189,21 @@ def spawn(project: Path) -> Spawn:
                 process.kill()
 
     return start
+
+
+@pytest.fixture
+def hold(project: Path) -> Iterator[Callable[[int], None]]:
+    """Gives leases on the store to so many more workers, who do nothing with them."""
+    stores: list[SqliteStore] = []
+
+    def acquire(count: int) -> None:
+        for _ in range(count):
+            stores.append(SqliteStore(project / "perdure.db"))
+            stores[-1].acquire("idle", now_ms=0, ttl_ms=1 << 42)
+
+    yield acquire
+    for store in stores:
+        store.close()
 
 
 def next_line(process: subprocess.Popen[str], beginning: str, *, of: str = "stdout") -> str:

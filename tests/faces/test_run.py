@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faces.conftest import Perdure, Spawn, next_line
@@ -152,13 +153,29 @@ def test_after_kill_9_the_same_command_goes_on(perdure: Perdure, spawn: Spawn, p
     assert steps == ["add_one", "hang"]
 
 
-def test_while_a_worker_has_the_store_the_run_is_given_to_it(perdure: Perdure, spawn: Spawn) -> None:
+def test_beside_a_worker_the_command_runs_its_run_itself(
+    perdure: Perdure, spawn: Spawn, project: Path
+) -> None:
+    (project / "go").touch()
     with spawn("worker", "shop") as worker:
         next_line(worker, "Took up", of="stderr")
+
+        answer = perdure("run", "shop:hanging", "--input", "4", "--id", "one")
+
+    assert answer.code == 0
+    assert answer.out == "hangs 4\n4\n"
+    assert answer.err == ""
+
+
+def test_a_file_with_all_its_workers_is_given_the_run(
+    perdure: Perdure, spawn: Spawn, hold: Callable[[int], None]
+) -> None:
+    with spawn("worker", "shop") as worker:
+        next_line(worker, "Took up", of="stderr")
+        hold(3)
 
         answer = perdure("run", "shop:plus", "--input", "4", "--json")
 
     assert answer.code == 0
     assert json.loads(answer.out)["result"] == 5
-    assert "Another worker" in answer.err
-    assert f":{worker.pid} has this store" in answer.err
+    assert f":{worker.pid}, idle, idle, idle), so it is started there" in answer.err

@@ -20,7 +20,7 @@ def test_a_signal_is_received_and_the_state_read(perdure: Perdure, asking: str) 
     result = perdure("run", "shop:asking", "--input", "1", "--id", asking)
     one, all = perdure("state", asking, "status"), perdure("state", asking)
 
-    assert sent.json == {"id": asking, "worker": None}
+    assert sent.json == {"id": asking, "workers": []}
     assert result.out == '"ann"\n'
     assert (one.json, all.json) == ("approved by ann", {"status": "approved by ann"})
 
@@ -79,7 +79,7 @@ def test_all_parked_runs_are_resumed_by_one_command(perdure: Perdure) -> None:
 
     answer = perdure("resume", "--all", "--json")
 
-    assert answer.json == {"resumed": 2, "worker": None}
+    assert answer.json == {"resumed": 2, "workers": []}
     assert "2 resumes on disk." in answer.err
 
 

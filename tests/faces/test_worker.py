@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -22,17 +24,36 @@ def test_a_worker_takes_up_what_was_started_and_stops_when_asked(
         _, err = worker.communicate()
 
     assert worker.returncode == code
-    assert "Stopped. 1 run not ended: the next worker goes on.\n" in err
+    assert "Stopped. 1 run not ended: other workers, or the next, go on.\n" in err
 
 
-def test_a_second_worker_on_a_store_is_refused_with_code_5(perdure: Perdure, spawn: Spawn) -> None:
-    with spawn("worker", "shop") as worker:
-        next_line(worker, "Took up", of="stderr")
+def test_a_second_worker_joins_and_goes_on_with_the_runs_of_one_that_is_killed(
+    perdure: Perdure, spawn: Spawn
+) -> None:
+    with spawn("worker", "shop") as first:
+        next_line(first, "Took up", of="stderr")
+        for number in range(4):
+            perdure("start", "shop:hanging", "--input", str(number), "--id", str(number))
+        begun = {next_line(first, "hangs") for _ in range(4)}
+        with spawn("worker", "shop") as second:
+            next_line(second, "Took up 0 runs", of="stderr")
+            first.kill()
 
-        answer = perdure("worker", "shop")
+            resumed = {next_line(second, "hangs") for _ in range(4)}
+
+    assert begun == resumed == {f"hangs {number}\n" for number in range(4)}
+
+
+def test_a_fifth_worker_on_a_file_is_refused_with_code_5(
+    perdure: Perdure, hold: Callable[[int], None]
+) -> None:
+    hold(4)
+
+    answer = perdure("worker", "shop")
 
     assert answer.code == 5
-    assert f"process {worker.pid}" in answer.err
+    assert "has 4 workers already" in answer.err
+    assert f"process {os.getpid()}" in answer.err
     assert "hint: " in answer.err
 
 

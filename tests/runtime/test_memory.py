@@ -89,7 +89,7 @@ async def test_a_run_that_is_found_on_disk_before_its_start_is_told_runs_once(ha
     starting = asyncio.create_task(harness.engine.start(is_found_early(), id="one"))
     harness.engine.driver.registry.add(is_found_early)
     await harness.until(lambda: harness.store.run_by_id("one"))
-    harness.engine.driver.load(1)
+    harness.engine.driver.want(1)
     told.set()
 
     assert await (await starting).result() == "it"
@@ -110,7 +110,7 @@ async def test_a_signal_to_a_run_whose_end_is_on_its_way_to_disk_does_not_run_it
     await run.send(poked, "first")
     await harness.until(lambda: harness.store.held_up)
     replies = asyncio.create_task(run.send(poked, "late"))
-    harness.engine.driver.load(1)
+    harness.engine.driver.want(1)
     loaded = list(harness.engine.driver.residents)
     harness.store.before_commit = lambda batch: None
     harness.store.release_commits()

@@ -9,6 +9,7 @@ import pytest
 
 from perdure import step, workflow
 from perdure.core.records import NewRun
+from perdure.runtime.reads import Reads
 from perdure.runtime.timers import Timers
 from perdure.stores.base import Batch
 from perdure.stores.sqlite import SqliteStore
@@ -49,7 +50,7 @@ async def test_a_thousand_sleepers_wake_in_order_though_few_fit_in_memory(tmp_pa
         runs = await asyncio.gather(*(harness.engine.start(sleeps(each)) for each in seconds))
         await harness.settle()
         in_memory = len(harness.engine.driver.residents)
-        harness.clock.jump(1_001)
+        await harness.advance(1_001)
         results = await asyncio.gather(*(run.result() for run in runs))
 
     assert in_memory == 10
@@ -67,7 +68,7 @@ async def test_sleepers_on_disk_are_read_page_by_page_in_the_order_of_their_time
     wakes = [(START_MS + 1_000 * (number * 7 % 50 // 3 + 1), 0, number + 1) for number in range(50)]
     store.commit(lease, Batch(wakes=wakes))
     called: list[tuple[int, int]] = []
-    timers = Timers(clock, store, lambda number, at_ms: called.append((at_ms, number)), page=7)
+    timers = Timers(clock, Reads(store), lease, lambda number, at_ms: called.append((at_ms, number)), page=7)
 
     timers.start()
     for _ in range(18):

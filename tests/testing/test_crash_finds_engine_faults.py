@@ -18,7 +18,7 @@ from perdure.runtime.committer import Committer
 from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.timers import Timers
-from perdure.stores.sqlite import messages
+from perdure.stores.sqlite import SqliteStore, messages
 from perdure.stores.sqlite.lease import Leases
 from perdure.testing import Cancel, CrashFailure, Send, crash_everywhere
 
@@ -181,6 +181,7 @@ async def test_a_timer_that_is_forgotten_while_no_worker_is_there_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Timers, "_read_sleepers", lambda self: None)
+    monkeypatch.setattr(SqliteStore, "claim", lambda self, lease, **which: [])
 
     with pytest.raises(CrashFailure, match="waits for what cannot come any more"):
         await crash_everywhere(sleeps(), kinds=["due-while-down"])

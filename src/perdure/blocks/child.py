@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from ..core.host import Decode, Host
 from ..errors import DefinitionError
 from ..runtime.children import ChildOptions
-from .options import Seconds, to_ms
+from .options import Seconds, as_tags, as_text, to_ms
 from .signal import standing_host
 from .workflow import WorkflowCall
 
@@ -57,7 +57,10 @@ async def start_child(
     if on_parent_close not in ("cancel", "abandon"):
         raise DefinitionError(f"on_parent_close={on_parent_close!r} is neither 'cancel' nor 'abandon'.")
     options = ChildOptions(
-        id, on_parent_close, to_ms(timeout, "start_child: timeout"), tuple((tags or {}).items())
+        id if id is None else as_text(id, "start_child: id"),
+        on_parent_close,
+        to_ms(timeout, "start_child: timeout"),
+        as_tags(tags, "start_child"),
     )
     data = call.input()
     key, started = host.call_child(

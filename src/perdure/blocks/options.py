@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from ..errors import DefinitionError
+from ..errors import DefinitionError, PerdureError
 
 Seconds = float | timedelta
+
+LONGEST_TEXT = 1_000
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def to_ms(value: Seconds | None, what: str) -> int | None:
@@ -24,6 +28,29 @@ def to_ms(value: Seconds | None, what: str) -> int | None:
             f"{what} is {value!r}, and must be a time above zero.", hint="Give seconds, or a timedelta."
         )
     return max(1, round(seconds * 1000))
+
+
+def as_text(value: str, what: str, *, shortest: int = 1) -> str:
+    """An id, or a tag's key or value, as any store can keep it. Raises PerdureError for what none can."""
+    if not isinstance(value, str) or not shortest <= len(value) <= LONGEST_TEXT:  # pyright: ignore[reportUnnecessaryIsInstance]
+        length = f" of {len(value)} characters" if isinstance(value, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PerdureError(
+            f"{what} is {type(value).__name__}{length}, and must be a text of {shortest} to {LONGEST_TEXT}."
+        )
+    if "\0" in value or _HALF.search(value) is not None:
+        raise PerdureError(
+            f"{what} is {value!r}: it has a NUL or half a surrogate pair, which is no text to a database.",
+            hint="Leave it out, or encode it: value.encode(…).hex().",
+        )
+    return value
+
+
+def as_tags(tags: Mapping[str, str] | None, what: str) -> tuple[tuple[str, str], ...]:
+    """Tags as they are kept. Raises PerdureError."""
+    return tuple(
+        (as_text(key, f"{what}: a tag"), as_text(value, f"{what}: tag {key!r}", shortest=0))
+        for key, value in (tags or {}).items()
+    )
 
 
 def dress(definition: Any, function: Callable[..., object]) -> None:

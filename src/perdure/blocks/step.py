@@ -6,6 +6,7 @@ import inspect
 import zlib
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from weakref import WeakValueDictionary
 
 from ..codec.arguments import Arguments
 from ..codec.json import encode
@@ -92,6 +93,7 @@ class Step(Generic[P, R]):
         deadline: Seconds | None = None,
         heartbeat: Seconds | None = None,
         on: Literal["process"] | None = None,
+        transaction: bool = False,
     ) -> None:
         dress(self, function)
         self.fn = function
@@ -102,8 +104,17 @@ class Step(Generic[P, R]):
         self.heartbeat_ms = to_ms(heartbeat, f"@step {self.name}: heartbeat")
         self.guarded = bool(self.timeout_ms or self.deadline_ms or self.heartbeat_ms)
         self.place: Place = _place(function, on, self.name)
+        if transaction:
+            _check_transaction(self)
+            self.place = "transaction"
         self.arguments = Arguments(function, name=self.name)
         self.decode_result = self.arguments.read_result  # bound once, and not for each call
+        _defined[self.source] = self
+
+    @property
+    def source(self) -> str:
+        """`module:qualname` of the function."""
+        return f"{self.fn.__module__}:{self.fn.__qualname__}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
         """Make a call: await it. Raises TypeError for wrong arguments, NotSerialisable in a run."""
@@ -133,6 +144,14 @@ class Step(Generic[P, R]):
         return f"<step {self.name}>"
 
 
+_defined: WeakValueDictionary[str, Step[..., Any]] = WeakValueDictionary()
+
+
+def find_steps(name: str) -> list[Step[..., Any]]:
+    """The steps of this name that are defined in this process; for a home that knows a step by its name."""
+    return [known for known in list(_defined.values()) if known.name == name]
+
+
 def _place(function: Callable[..., Any], on: str | None, name: str) -> Place:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(f"@step {name}: a generator has no single result.", hint="Return a list.")
@@ -152,6 +171,20 @@ def _place(function: Callable[..., Any], on: str | None, name: str) -> Place:
     return "loop" if is_async else "thread"
 
 
+def _check_transaction(step: Step[..., Any]) -> None:
+    if step.place != "thread":
+        raise DefinitionError(
+            f"@step {step.name}: transaction=True needs a plain function, on the worker itself.",
+            hint="Write `def`, without on=; it does no more than a few statements on step_info().connection.",
+        )
+    if step.guarded:
+        raise DefinitionError(
+            f"@step {step.name}: a step in a transaction has no timeout, deadline or heartbeat: it cannot be "
+            "interrupted from outside.",
+            hint="Limit its statements: on PostgreSQL by SET LOCAL statement_timeout.",
+        )
+
+
 @overload
 def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
 @overload
@@ -165,6 +198,7 @@ def step(
     deadline: Seconds | None = None,
     heartbeat: Seconds | None = None,
     on: Literal["process"] | None = None,
+    transaction: bool = False,
 ) -> _StepDecorator: ...
 def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a step: it may touch the world, it is retried, its result is recorded once.
@@ -178,6 +212,11 @@ def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
       counted from when the workflow asked. A thread cannot be stopped: past its limit its
       attempt counts as failed and what it still returns is ignored.
     - `heartbeat`: an attempt that does not call `step_info().heartbeat()` that often has failed.
+    - `transaction`: the function writes to the store's own database by
+      `step_info().connection`, and its writes are committed together with its result:
+      exactly once, whatever crashes. It holds up the worker's other commits, so it should
+      be a few statements and nothing else. Its function may be called more than once; what
+      it wrote before is undone.
     - `name`: what the journal calls it; by default the function's name. Runs that are
       under way know the step by this name.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar, cast, get_args
 
 from ..codec.json import decoder, encode
 from ..core.updates import UpdateHandler
+from ..errors import DefinitionError
 from .signal import Named, standing_host
 
 T = TypeVar("T")
@@ -26,8 +28,15 @@ class Update(Named[T], Generic[T, R]):
         """Answer requests with the async `handler` from now on; it may await steps.
 
         `validate` sees the value first and may only look and raise: what it raises
-        reaches the sender as UpdateRefused, and nothing is recorded.
+        reaches the sender as UpdateRefused, and nothing is recorded. Raises DefinitionError
+        for a handler that is no `async def`.
         """
+        if not inspect.iscoroutinefunction(handler):
+            raise DefinitionError(
+                f"Update {self.name!r}: handle({getattr(handler, '__qualname__', handler)}): a handler is an "
+                "`async def` function.",
+                hint="Write `async def`; it may answer at once.",
+            )
         host = standing_host(f"Update {self.name!r}: handle()")
         host.handle_updates(self.name, UpdateHandler(handler, validate, self._decode, self._encode_result))
 

@@ -82,8 +82,7 @@ class Status(IntEnum):
 class MessageKind(IntEnum):
     """What a message to a run, or to its worker, asks for. The numbers are on disk."""
 
-    STARTED = 1
-    """A new run waits for the worker: written beside its row by another process."""
+    # 1 told a worker of a new run, before workers claimed.
     SIGNAL = 2
     UPDATE = 3
     CANCEL = 4
@@ -144,6 +143,8 @@ class RunRow(NamedTuple):
     created_at_ms: int
     ended_at_ms: int | None
     python: str
+    lease: int = 0
+    """The lease whose worker has the run in hand; 0, or one that has ended: it is free."""
 
 
 class Message(NamedTuple):

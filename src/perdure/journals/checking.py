@@ -11,7 +11,7 @@ time has left nothing on disk with which the new call could be compared.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -74,7 +74,6 @@ class Checker:
         self._definitions = definitions
         self._ids_kept = ids_kept
         self._ready = Ready()
-        self._waiting: dict[int, list[Message]] = {}
         self._children: dict[int, list[RunRow]] = {}
         """Open children whose end is awaited, by the parent's number."""
         self._parted: set[int] = set()
@@ -83,8 +82,6 @@ class Checker:
     def check(self, store: Store) -> Findings:
         """Replay all open runs of a store. Raises StoreError when it cannot be read."""
         after = 0
-        for message in _messages(store):
-            self._waiting.setdefault(message.run, []).append(message)
         with _relaxed_collector():
             while page := store.open_runs(after=after, limit=PAGE):
                 attempted = store.attempted(after=after, until=page[-1][0].number)
@@ -102,8 +99,8 @@ class Checker:
         if replayer is not None:
             if parting is None and attempted:
                 parting = stranded_step(replayer, store.attempts(row.number))
-            if parting is None and row.number in self._waiting:
-                parting = self._hand_over(replayer)
+            if parting is None:
+                parting = _hand_over(replayer, store.messages_for(row.number))
             if parting is None:
                 parting = failure_of(replayer)
             replayer.close()
@@ -137,13 +134,6 @@ class Checker:
             return replayer, parting_of(replayer, error)
         return replayer, None
 
-    def _hand_over(self, replayer: Replayer) -> Parting | None:
-        try:
-            hand_over(replayer, self._waiting[replayer.row.number])
-        except Exception as error:
-            return parting_of(replayer, error)
-        return None
-
     def _look_again(self, store: Store, number: int, children: list[RunRow]) -> None:
         """Look at a run once more, now that its open children are known."""
         row = store.run_by_number(number)
@@ -159,11 +149,13 @@ class Checker:
         replayer.close()
 
 
-def _messages(store: Store) -> Iterator[Message]:
-    after = 0
-    while page := store.messages(after=after, limit=PAGE):
-        yield from page
-        after = page[-1].pos
+def _hand_over(replayer: Replayer, messages: list[Message]) -> Parting | None:
+    if messages:
+        try:
+            hand_over(replayer, messages)
+        except Exception as error:
+            return parting_of(replayer, error)
+    return None
 
 
 def _is_open(store: Store, number: int) -> bool:

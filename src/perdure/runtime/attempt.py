@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, Protocol
 
+from ..errors import StepError
+
 
 class Attempting(Protocol):
     """The attempt under way, as the runtime keeps it."""
@@ -51,7 +53,10 @@ class PlainAttempt:
 class StepInfo:
     """One attempt of a step, seen from inside it."""
 
-    __slots__ = ("_attempting", "_last_details", "_seed", "attempt", "key", "run_id", "step", "workflow")
+    __slots__ = (
+        "_attempting", "_connection", "_last_details", "_seed", "attempt", "key", "run_id", "step",
+        "workflow",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class StepInfo:
         last_details: bytes | None,
     ) -> None:
         self._attempting = attempting
+        self._connection: Any = None
         self._seed = seed
         self._last_details = last_details
         self.run_id = run_id
@@ -87,6 +93,27 @@ class StepInfo:
         the call's key under 16 random bytes drawn when the run started.
         """
         return blake2b(self.key.encode(), key=self._seed, digest_size=16).hexdigest()
+
+    @property
+    def connection(self) -> Any:
+        """Of a step with `transaction=True`: the connection whose transaction commits with the step's result.
+
+        A `psycopg.Connection` on PostgreSQL, an `apsw.Connection` on SQLite. What is written
+        by it is kept together with the recorded result, or not at all: exactly once. It may
+        not be committed, rolled back, kept, or given to another thread; savepoints are fine.
+        Raises StepError anywhere else.
+        """
+        if self._connection is None:
+            raise StepError(
+                f"Step {self.step!r} has no connection: only a step with transaction=True has, while it runs "
+                "in a run.",
+                hint="Write @step(transaction=True); a test may `override` the step.",
+            )
+        return self._connection
+
+    def lend(self, connection: Any) -> None:
+        """Have a connection, or (None) have it no more; the store calls the step in between."""
+        self._connection = connection
 
     @property
     def last_details(self) -> Any:

@@ -33,6 +33,11 @@ class Clock(Protocol):
         ...
 
 
+def machine_ms() -> int:
+    """The machine's time, Unix milliseconds, for who has no loop."""
+    return time.time_ns() // 1_000_000
+
+
 class SystemClock:
     """The machine's clock; wake-up calls by the running event loop."""
 
@@ -40,12 +45,16 @@ class SystemClock:
     # they would be off by the jump. A long wait is cut into pieces that look again.
     _LONGEST_WAIT_S = 30.0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """`loop`: where wake-up calls come; by default the running one."""
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *, offset_ms: int = 0) -> None:
+        """`loop`: where wake-up calls come; by default the running one.
+
+        `offset_ms`: how far the clock that all workers go by is ahead of the machine's.
+        """
         self.loop = loop or asyncio.get_running_loop()
+        self._offset_ms = offset_ms
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+        return machine_ms() + self._offset_ms
 
     def arm(self, at_ms: int, callback: Callable[[], object], *, background: bool = False) -> Armed:
         return _SystemArmed(self, at_ms, callback)

@@ -67,11 +67,20 @@ class Closing:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def wait(self, number: int) -> asyncio.Future[RunRow]:
-        """A future that has the run's row once it has ended or parked."""
+    @contextmanager
+    def waiting_for_end(self, number: int) -> Generator[asyncio.Future[RunRow]]:
+        """A future that has the run's row once it has ended or parked, for as long as somebody waits."""
         future: asyncio.Future[RunRow] = self._loop.create_future()
-        self._waiters.setdefault(number, []).append(future)
-        return future
+        waiters = self._waiters.setdefault(number, [])
+        waiters.append(future)
+        try:
+            yield future
+        finally:
+            if not future.done():
+                waiters.remove(future)
+                if not waiters:
+                    self._waiters.pop(number, None)
+                future.cancel()
 
     @contextmanager
     def waiting_for_reply(self, request: str) -> Generator[asyncio.Future[Reply]]:

@@ -8,8 +8,8 @@ is always busy would starve the writer for seconds; so while a commit is under
 way the loop steps aside for it every now and then.
 
 The order in which records are added is the order in which they are written and
-delivered. After a StoreFull, what callers asked for is refused to them, and
-what runs did is kept and tried again until there is space.
+delivered. After a StoreFull, or a StoreUnreachable, what callers asked for is
+refused to them, and what runs did is kept and tried again until it can be written.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
-from ..errors import LeaseLost, StoreFull
-from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, is_empty
+from ..errors import LeaseLost, StoreError, StoreFull, StoreUnreachable
+from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction, is_empty
 
 if TYPE_CHECKING:
     from .resident import Resident
@@ -123,6 +124,18 @@ class Committer:
         if not self._scheduled:
             self.schedule()
 
+    def add_transaction(
+        self,
+        resident: Resident,
+        record: Record,
+        work: Callable[[Any], bytes],
+        told: Callable[[Exception | None], None],
+    ) -> None:
+        """Do a step's work in the commit that writes its record; `told` hears how it went, once done."""
+        transaction = Transaction(len(self._group.batch.records), record.key, record.digest, work, told)
+        self._group.batch.transactions.append(transaction)
+        self.add_record(resident, record, ...)
+
     def add_start(self, new: NewRun, on_start: OnStart, *, caller: bool) -> None:
         """Start a run. `caller`: somebody waits who can be told of a full disk."""
         self._group.batch.starts.append(new)
@@ -154,9 +167,30 @@ class Committer:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def run_between(self, chore: Callable[[], T], then: Callable[[T], None]) -> None:
+    def run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
         """Run a chore on the writer's thread, between two commits; its result goes to `then`, on the loop."""
-        self._work.put(lambda: self._loop.call_soon_threadsafe(then, chore()))
+        self._work.put(lambda: self._tell(then, chore()))
+
+    def ask_between(self, verb: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
+        """The same for a verb of the store that writes; an error goes to `then` in place of the result."""
+        store = self._store
+
+        def ask() -> T | StoreError:
+            try:
+                return verb(store)
+            except StoreError as error:
+                return error
+
+        self.run_between(ask, then)
+
+    async def wait_between(self, verb: Callable[[Store], T]) -> T:
+        """The same; gives the result, or raises the error."""
+        found: asyncio.Future[T | StoreError] = self._loop.create_future()
+        self.ask_between(verb, lambda result: found.done() or found.set_result(result))
+        result = await found
+        if isinstance(result, StoreError):
+            raise result
+        return result
 
     # -- the loop's side -------------------------------------------------------------------------
 
@@ -199,7 +233,7 @@ class Committer:
             return
         self._in_flight = None
         result = group.result
-        if isinstance(result, StoreFull):
+        if isinstance(result, StoreFull | StoreUnreachable):
             self._keep(group, result)
             return
         if isinstance(result, BaseException):
@@ -224,12 +258,14 @@ class Committer:
         for callback, position in zip(group.on_messages, result.messages, strict=True):
             if callback is not None:
                 callback[0](position)
+        for transaction in group.batch.transactions:
+            transaction.told(transaction.failed)
         self._deliver(group.residents, group.batch.records, group.values)
         for callback in group.on_commit:
             callback(None)
 
-    def _keep(self, group: _Group, full: StoreFull) -> None:
-        """No space: refuse what callers wait for, keep what runs did, and try again in a while."""
+    def _keep(self, group: _Group, full: StoreFull | StoreUnreachable) -> None:
+        """Not now: refuse what callers wait for, keep what runs did, and try again in a while."""
         batch, newer = group.batch, self._group
         starts = [(new, back) for new, back in zip(batch.starts, group.on_starts, strict=True) if not back[1]]
         sent = [
@@ -321,7 +357,7 @@ class Committer:
     def _write_forever(self) -> None:
         while (group := self._work.get()) is not None:
             if not isinstance(group, _Group):
-                group()
+                group()  # a chore, which tells its result itself
                 continue
             self._write(group)
             with self._mutex:
@@ -329,14 +365,17 @@ class Committer:
                 told = group.told
             group.done.release()
             if told:
-                try:
-                    self._loop.call_soon_threadsafe(self._finish, group)
-                except RuntimeError:
-                    return  # the loop is closed: nobody is left to tell
+                self._tell(self._finish, group)
+
+    def _tell(self, callback: Callable[[T], object], found: T) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(callback, found)
 
 
 def _append(group: _Group, newer: _Group) -> None:
     """Put what was added later behind what could not be written."""
+    for transaction in newer.batch.transactions:
+        transaction.place += len(group.batch.records)
     for field in fields(Batch):
         if field.name != "leases":
             getattr(group.batch, field.name).extend(getattr(newer.batch, field.name))

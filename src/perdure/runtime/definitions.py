@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from ..core.retry import Retry
 
-Place = Literal["loop", "thread", "process"]
+Place = Literal["loop", "thread", "process", "transaction"]
 
 
 class StepDefinition(Protocol):

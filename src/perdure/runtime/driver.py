@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..codec import failures
@@ -34,7 +34,7 @@ from ..core.commands import (
 from ..core.execution import Execution
 from ..core.host import facts_of
 from ..core.ready import Ready
-from ..core.records import Kind, Record, RunRow, Status
+from ..core.records import Kind, Message, Record, RunRow, Status
 from ..errors import PerdureError, StoreCorrupt
 from ..stores.base import AttemptRow, Lease, Reply, RunEnd, StateRow, Store
 from .children import Children
@@ -43,6 +43,7 @@ from .closing import Closing
 from .committer import Committer
 from .definitions import WorkflowDefinition
 from .effects import Effects, Recorder
+from .reads import Reads
 from .registry import Registry
 from .resident import Resident
 from .timers import Timers
@@ -51,6 +52,7 @@ _log = logging.getLogger("perdure")
 
 CRASHES_BEFORE_PARKING = 5
 _STEPS_MAY_TAKE_S = 5.0
+_DRAIN_LOOKS_EVERY_S = 0.02
 RESIDENTS_KEPT = 10_000
 """How many runs that wait for time or a message stay in memory; the others are replayed when needed."""
 
@@ -73,6 +75,7 @@ class Driver:
     ) -> None:
         """`make_committer` and `make_effects` are for tests, which look on at both."""
         self.store = store
+        self.lease = lease
         self.registry = registry
         self.clock = clock
         self.source = source
@@ -80,13 +83,22 @@ class Driver:
         """Entered around everything that pumps runs."""
         self.committer = make_committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = make_effects(self, clock, source)
-        self.timers = Timers(clock, store, self._time_has_come)
+        self.reads = Reads(store)
+        self.timers = Timers(clock, self.reads, lease, self._time_has_come)
         self.children = Children(self)
         self.closing = Closing(self, self.children)
         self.residents: dict[int, Resident] = {}
         self.timers.residents = self.residents
-        self.load: Callable[[int], Resident | None] = lambda number: None
-        """Bring a run into memory; set by `Recovery`."""
+        self.loading: set[int] = set()
+        """Runs that are being read from the store, or claimed."""
+        self.want: Callable[[int], None] = lambda number: None
+        """Bring a run into memory soon; set by `Recovery`."""
+        self.bring_back: Callable[[Iterable[int]], None] = lambda numbers: None
+        """The same for runs that have just become this worker's, with what was sent to them before."""
+        self.is_trying_parked = False
+        """Whether parked runs are being tried again beside all else."""
+        self.claiming = False
+        """Whether runs are being claimed."""
         self._idle: OrderedDict[int, Resident] = OrderedDict()
         self._residents_kept = residents_kept
         self.ending: set[int] = set()
@@ -95,20 +107,28 @@ class Driver:
         """Look again at messages that a run could not take; set by the inbox."""
         self.look_for_messages: Callable[[], None] = lambda: None
         """Look now, and not in a while; set by the inbox."""
-        self.take_up_unknown: Callable[[], None] = lambda: None
-        """Bring in runs whose workflow has become known; set by `Recovery`."""
+        self.look_for_runs: Callable[[], None] = lambda: None
+        """Look for runs to claim; set by `Claims`."""
+        self.found_messages: Callable[[list[Message]], None] = lambda messages: None
+        """Keep what was sent to a run before it was claimed; set by the inbox, as are the next three."""
+        self.handle_first: Callable[[RunRow], bool] = lambda row: False
+        """Do to a run what must be done before it is brought in; whether it is not to be, then."""
+        self.settle_messages: Callable[[int, RunRow | None], None] = lambda number, row: None
+        """Give a run that has been read what waits for it."""
+        self.drop_messages: Callable[[int], None] = lambda number: None
+        """Forget what waits for a run that is another worker's."""
         self.set_aside: Callable[[int, StoreCorrupt], None] = lambda number, error: None
         """Park a run of which something is damaged on disk; set by `Recovery`."""
         self.stopped = False
-        self.unknown: dict[str, set[int]] = {}
-        """Workflows that this process does not define, and the runs that wait for them."""
 
     # -- bringing a run in -----------------------------------------------------------------------
 
     def begin(self, row: RunRow, definition: WorkflowDefinition) -> None:
         """Start a run that has just been written to disk."""
         if self.has_in_hand(row.number):
-            return  # found on disk, by recovery or for a message, before its commit was told
+            return  # found on disk, and brought in, before its commit was told
+        was_found = row.number in self.loading  # for a message, before its commit was told
+        self.loading.discard(row.number)
         resident = self.make_resident(row)
         self.residents[row.number] = resident
         with self.turn:
@@ -118,6 +138,15 @@ class Driver:
                 self.closing.park(resident, error)
             else:
                 self.carry_out(resident)
+            if was_found:
+                self.retry_messages(row.number)
+
+    def room(self, capacity: int, *, most: int) -> int:
+        """How many runs may be claimed, at most so many: a step for each, beside those that are under way."""
+        left = capacity - len(self.loading)
+        if left - len(self.residents) >= most:
+            return most
+        return min(most, left - sum(len(resident.in_flight) for resident in self.residents.values()))
 
     def has_in_hand(self, number: int) -> bool:
         """Whether a run is in memory, or its end is on its way to disk: it may not be begun once more."""
@@ -137,7 +166,7 @@ class Driver:
     def _opened_again(self, number: int, error: Exception | None) -> None:
         self.ending.discard(number)
         if error is None:
-            self.load(number)
+            self.bring_back([number])
             self.retry_messages(number)
 
     # -- the loop --------------------------------------------------------------------------------
@@ -247,7 +276,7 @@ class Driver:
     def _time_has_come(self, number: int, at_ms: int) -> None:
         resident = self.residents.get(number)
         if resident is None:
-            self.load(number)  # a sleeper: its timer is armed anew, and is due
+            self.want(number)  # a sleeper: its timer is armed anew, and is due
             return
         if resident.armed_at_ms != at_ms or resident.closing:
             return  # it got on meanwhile
@@ -259,12 +288,39 @@ class Driver:
         else:
             self.record(resident, Kind.TICK, "", 0, None)
 
+    def wake_if_due(self, resident: Resident) -> None:
+        """Wake a run that has just been loaded, before it could be evicted again."""
+        at_ms = resident.armed_at_ms
+        if at_ms is not None and at_ms <= self.clock.now_ms():
+            self._time_has_come(resident.number, at_ms)
+
     # -- what comes of steps (the effects' recorder) ----------------------------------------------
 
     def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None:
         """A step returned: record the result."""
         resident.in_flight.pop(pending.key, None)
         self.record(resident, Kind.STEP, pending.key, pending.digest, payload, value)
+
+    def step_in_transaction(
+        self, resident: Resident, pending: RunStep, work: Callable[[Any], bytes]
+    ) -> asyncio.Future[None]:
+        """Do a step's work in the commit of its record; the future ends with it, or has the error."""
+        done: asyncio.Future[None] = self.effects.loop.create_future()
+
+        def told(failed: Exception | None) -> None:
+            if failed is None:
+                resident.in_flight.pop(pending.key, None)  # its result is delivered right after this
+            if done.done():
+                return
+            if failed is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failed)
+
+        if not resident.closing and not self.stopped:
+            record = resident.next_record(Kind.STEP, pending.key, pending.digest, None, self.clock)
+            self.committer.add_transaction(resident, record, work, told)
+        return done
 
     def step_failed(self, resident: Resident, pending: RunStep, error: BaseException) -> None:
         """A step failed for good: record the failure."""
@@ -307,6 +363,16 @@ class Driver:
         self.residents.pop(resident.number, None)
         self._idle.pop(resident.number, None)
 
+    async def drain(self, seconds: float) -> None:
+        """Begin no step more, and wait for those whose function runs; so many seconds at most."""
+        self.effects.closed = True
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        # Looked at now and then: no event is worth its keep at each step's beginning and end.
+        while self.effects.under_way > self.effects.waiting and loop.time() < give_up_at:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_LOOKS_EVERY_S)
+        await self.committer.drain()
+
     async def stop(self) -> None:
         """Stop all steps, write what is done, and let all runs go. They resume when an engine opens."""
         self.effects.closed = True
@@ -319,6 +385,7 @@ class Driver:
         self.abandon()
         await self.effects.stop()
         self.committer.stop()
+        self.reads.stop()
 
     def abandon(self) -> None:
         """Stop at once and write nothing more: all is written, or the right to write is gone."""

@@ -32,6 +32,9 @@ class Recorder(Protocol):
     def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None: ...
     def step_failed(self, resident: Resident, pending: RunStep, error: BaseException) -> None: ...
     def attempt_made(self, row: AttemptRow) -> None: ...
+    def step_in_transaction(
+        self, resident: Resident, pending: RunStep, work: Callable[[Any], bytes]
+    ) -> asyncio.Future[None]: ...
 
 
 class Effects:
@@ -46,6 +49,8 @@ class Effects:
         """Whether the engine closes: no step begins any more."""
         self.waiting = 0
         """Steps that wait for their next attempt."""
+        self.under_way = 0
+        """Steps that have begun and are not done, those that wait among them."""
         self._threads: Threads | None = None
         self._processes: Processes | None = None
 
@@ -125,6 +130,13 @@ class RunningStep:
 
     async def run(self) -> None:
         """Try until the step returns or has failed for good, and give that to the recorder."""
+        self._effects.under_way += 1
+        try:
+            await self._try()
+        finally:
+            self._effects.under_way -= 1
+
+    async def _try(self) -> None:
         pending = self._pending
         call: StepCallLike = pending.call
         definition = call.definition
@@ -133,6 +145,9 @@ class RunningStep:
             try:
                 if call.is_stale:
                     call.renew()
+                if definition.place == "transaction":
+                    await self._in_transaction(call)
+                    return
                 if definition.guarded:
                     value = await self._within_limits(call)
                 elif definition.place == "loop":
@@ -158,6 +173,21 @@ class RunningStep:
                 self._info = None  # it holds this, and so a step that asked would be left to the collector
                 self._effects.recorder.step_done(self._resident, pending, payload, value)
                 return
+
+    async def _in_transaction(self, call: StepCallLike) -> None:
+        """An attempt whose writes are committed together with its result."""
+        definition, context = call.definition, copy_context()
+
+        def work(connection: Any) -> bytes:
+            info = self.info()
+            info.lend(connection)
+            try:
+                return definition.settle(context.run(definition.fn, *call.args, **call.kwargs))[0]
+            finally:
+                info.lend(None)
+
+        await self._effects.recorder.step_in_transaction(self._resident, self._pending, work)
+        self._info = None
 
     async def _within_limits(self, call: StepCallLike) -> Any:
         """An attempt with time limits; the first to pass cancels it."""

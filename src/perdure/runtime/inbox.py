@@ -2,14 +2,14 @@
 
 A message is a row until the run has recorded it; the record and the removal are
 one commit. Messages from this process are handed over as soon as they are on
-disk; those of other processes are found by looking, a few dozen times a second,
-which costs a few microseconds.
+disk. Those of other processes are found by looking; the lookout says when.
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
@@ -23,127 +23,173 @@ from ..errors import (
     StoreError,
     UpdateRefused,
 )
-from ..stores.base import DROPPED, Reply
+from ..stores.base import DROPPED, Lease, MessagePage, Reply
 from .closing import decode_end
 from .resident import Resident
 
 if TYPE_CHECKING:
     from .driver import Driver
 
-_LOOK_EVERY_S = 0.02
 _PAGE = 1_000
 _FOLLOWS = (MessageKind.SIGNAL, MessageKind.UPDATE, MessageKind.CANCEL, MessageKind.TERMINATE)
 """What goes on to the next generation when a run continued as new before it could take it."""
 
 
 class Inbox:
-    """Hands messages to runs, in the order in which they were sent."""
+    """Hands messages to this worker's runs, in the order in which they were sent."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, lease: Lease) -> None:
         self._driver: Driver = weakref.proxy(driver)
-        self._seen = 0
-        self._handled: set[int] = set()
-        """Messages of this process that were handed over before `_seen` came to them."""
-        self._waiting: dict[int, Message] = {}
-        """Messages whose run cannot take them now: unknown workflow, or parked."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self._after = 0
+        """Messages up to this position have been found."""
+        self._known: set[int] = set()
+        """Messages after that position which were handed over, or found, already."""
+        self._waiting: dict[int, dict[int, Message]] = {}
+        """By run and position, messages whose run cannot take them now: parked, being loaded, or ending."""
+        self._looking = False
+        self._look_again = False
         driver.children.deliver = self.hand_over
         driver.retry_messages = self.retry_waiting
-        driver.look_for_messages = self._look
+        driver.look_for_messages = self.look
+        driver.found_messages = self._found_with_run
+        driver.settle_messages = self._settle
+        driver.drop_messages = self._drop
+        driver.handle_first = self._handle_first
 
-    def start(self) -> None:
-        """Take what is there, and look for more from now on."""
-        self._look()
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self.start)
+    def look(self) -> None:
+        """Look now for what was sent by others."""
+        if self._looking:
+            self._look_again = True
+        elif not self._driver.stopped:
+            self._looking = True
+            self._ask(_PAGE)
 
-    def stop(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+    def _ask(self, limit: int) -> None:
+        lease, after = self._lease, self._after
+        self._driver.reads.ask(
+            lambda store: store.messages(lease, after=after, limit=limit),
+            lambda page: self._found(page, limit),
+        )
 
-    def _look(self) -> None:
-        try:
-            while page := self._next_page():
-                for message in page:
-                    self._seen = message.pos
-                    if message.pos in self._handled:
-                        self._handled.discard(message.pos)
-                    else:
-                        self._handle(message)
-            if self._driver.unknown:
-                self._driver.take_up_unknown()
-        except StoreError as error:
-            self._driver.complain(error, "looking for messages")
-
-    def _next_page(self) -> list[Message]:
-        """What was sent since we looked; a message that is damaged sets its run aside, and is passed over."""
-        limit = _PAGE
-        while True:
-            try:
-                return self._driver.store.messages(after=self._seen, limit=limit)
-            except RunDamaged as error:
-                if limit == 1:
-                    self._seen = error.position
-                    self._driver.set_aside(error.number, error)
-                limit = 1  # it is not known which: look at them one by one
+    def _found(self, page: MessagePage | StoreError, limit: int) -> None:
+        if self._driver.stopped:
+            return
+        if isinstance(page, RunDamaged):
+            if limit == 1:  # it is passed over, and its run set aside
+                self._after = page.position
+                self._driver.set_aside(page.number, page)
+            self._ask(1)  # it is not known which: look at them one by one
+            return
+        self._looking = False
+        if isinstance(page, StoreError):
+            self._driver.complain(page, "looking for messages")
+            return
+        for message in page.messages:
+            if message.pos not in self._known:
+                self._known.add(message.pos)
+                self._handle(message)
+        got_on = page.after > self._after
+        self._after = page.after
+        self._known = {position for position in self._known if position > page.after}
+        if got_on or self._look_again:
+            self._look_again = False
+            self._loop.call_soon(self.look)
 
     def hand_over(self, message: Message) -> None:
         """A message of this process is on disk: do not wait until it is found."""
-        if message.pos > self._seen:  # else it was found before its commit was told
-            self._handled.add(message.pos)
+        if message.pos <= self._after or message.pos in self._known:
+            return  # it was found before its commit was told
+        if message.run in self._driver.residents or message.run in self._waiting:
+            self._known.add(message.pos)
             self._handle(message)
+        else:
+            self.look()  # its run may be on disk, another worker's, or nobody's
+            self._driver.look_for_runs()
 
     def retry_waiting(self, run: int) -> None:
         """A run can take messages again, or has ended and never will."""
-        if not self._waiting:
-            return
-        for message in [message for message in self._waiting.values() if message.run == run]:
-            del self._waiting[message.pos]
+        for _, message in sorted(self._waiting.pop(run, {}).items()):
             self._handle(message)
+
+    # -- messages of runs that are loaded --------------------------------------------------------
+
+    def _found_with_run(self, messages: list[Message]) -> None:
+        """What was sent to a run before it was claimed: `messages` may have passed it over."""
+        for message in messages:
+            if message.pos > self._after:
+                self._known.add(message.pos)
+            self._wait(message)
+
+    def _handle_first(self, row: RunRow) -> bool:
+        """Terminate a run before it is brought in, if that was asked for: it may kill its worker."""
+        for message in list(self._waiting.get(row.number, {}).values()):
+            if message.kind == MessageKind.TERMINATE:
+                self._terminate(row, None, message)
+                return True
+        return False
+
+    def _settle(self, number: int, row: RunRow | None) -> None:
+        """A run has been looked at: give it what waits for it, as far as it can take it."""
+        for _, message in sorted(self._waiting.pop(number, {}).items()):
+            if number in self._driver.ending:
+                self._wait(message)
+            else:
+                self._handle(message, row)
+
+    def _drop(self, number: int) -> None:
+        """The run is another worker's: so is what is sent to it."""
+        self._waiting.pop(number, None)
+
+    def _wait(self, message: Message) -> None:
+        self._waiting.setdefault(message.run, {})[message.pos] = message
 
     # -- one message -----------------------------------------------------------------------------
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message, row: RunRow | EllipsisType | None = ...) -> None:
+        """Give a message to its run; `row` is the run's, if it was just read."""
         try:
-            self._dispatch(message)
+            self._dispatch(message, row)
         except PerdureError as error:
             self._driver.complain(error, f"delivering a message to run number {message.run}")
-            self._waiting[message.pos] = message
+            self._wait(message)
 
-    def _dispatch(self, message: Message) -> None:
+    def _dispatch(self, message: Message, row: RunRow | EllipsisType | None) -> None:
         driver = self._driver
         if message.run in driver.ending:
-            self._waiting[message.pos] = message  # until its end is on disk
+            self._wait(message)  # until its end is on disk
             return
         resident = driver.residents.get(message.run)
-        row = resident.row if resident is not None else driver.store.run_by_number(message.run)
+        if resident is not None:
+            row = resident.row
+        elif row is ...:
+            self._wait(message)
+            driver.want(message.run)
+            return
         if row is None or not Status(row.status).is_open:
             self._refuse_closed(message, row)
-            return
-        if message.kind == MessageKind.TERMINATE:
+        elif message.kind == MessageKind.TERMINATE:
             self._terminate(row, resident, message)
-            return
-        if row.status == Status.PARKED:
-            if message.kind in (MessageKind.RESUME, MessageKind.CANCEL):
-                self._open_again(row, message)
-            elif message.kind == MessageKind.UPDATE:
-                self._refuse(
-                    message,
-                    UpdateRefused(f"Run {row.id!r} is parked.", run_id=row.id, hint="Resume it first."),
-                )
-            else:
-                self._waiting[message.pos] = message
-            return
-        if resident is None:
-            resident = driver.load(message.run)
-            if resident is None:
-                self._waiting[message.pos] = message
-                return
-        self._to_resident(resident, message)
+        elif row.status == Status.PARKED:
+            self._to_parked(row, message)
+        elif resident is None:
+            self._wait(message)
+        else:
+            self._to_resident(resident, message)
+
+    def _to_parked(self, row: RunRow, message: Message) -> None:
+        if message.kind in (MessageKind.RESUME, MessageKind.CANCEL):
+            self._open_again(row, message)
+        elif message.kind == MessageKind.UPDATE:
+            error = UpdateRefused(f"Run {row.id!r} is parked.", run_id=row.id, hint="Resume it first.")
+            self._refuse(message, error)
+        else:
+            self._wait(message)
 
     def _to_resident(self, resident: Resident, message: Message) -> None:
         match message.kind:
-            case MessageKind.STARTED | MessageKind.RESUME:
+            case MessageKind.RESUME:
                 self._take(message)  # it is in memory now: that was all
             case MessageKind.SIGNAL:
                 self._record(resident, message, Kind.SIGNAL, message.name, message.payload)
@@ -157,7 +203,9 @@ class Inbox:
                 raise AssertionError(f"no such message: {message!r}")
 
     def _take(self, message: Message) -> None:
-        self._waiting.pop(message.pos, None)
+        waiting = self._waiting.get(message.run)
+        if waiting is not None:
+            waiting.pop(message.pos, None)
         if message.pos:
             self._driver.committer.batch.taken.append(message.pos)
             self._driver.committer.schedule()
@@ -190,7 +238,7 @@ class Inbox:
             for child in children:
                 driver.children.cancel_child(child.number, message.name)
         if children:
-            self._waiting[message.pos] = message
+            self._wait(message)
         else:
             resident.cancel_reason = message.name
             how = "timeout" if message.kind == MessageKind.TIMEOUT else "cancel"
@@ -200,7 +248,7 @@ class Inbox:
         driver = self._driver
         if resident.awaits_children:
             # The run hears of its own cancellation first, and of its children's ends after.
-            self._waiting[message.pos] = message
+            self._wait(message)
             if not driver.children.open_children(resident):
                 resident.awaits_children = False
                 self.retry_waiting(resident.number)

@@ -22,7 +22,7 @@ class LeaseKeeper:
         self._committer: Committer | None = None
 
     def acquire(self) -> Lease:
-        """Take the lease. Raises StoreInUse while another worker is alive."""
+        """Take a lease. Raises StoreInUse where the store has as many workers as it can bear."""
         self._lease = self._store.acquire(self._worker, now_ms=self._clock.now_ms(), ttl_ms=LEASE_MS)
         return self._lease
 

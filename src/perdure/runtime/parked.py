@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 
 from ..codec.failures import failure_type
-from ..core.records import RunRow, Status
+from ..core.records import Record, RunRow, Status
 from ..errors import (
     BoundaryError,
     DefinitionError,
@@ -26,6 +26,7 @@ from ..errors import (
     StoreError,
     WorkflowNotRegistered,
 )
+from ..stores.base import Lease
 from .definitions import WorkflowDefinition
 from .driver import Driver
 
@@ -49,9 +50,12 @@ def is_parked_by_code(row: RunRow) -> bool:
 class Parked:
     """Tries runs again that code had parked, with the code of this worker."""
 
-    def __init__(self, driver: Driver, find: Callable[[str], WorkflowDefinition | None]) -> None:
+    def __init__(
+        self, driver: Driver, lease: Lease, find: Callable[[str], WorkflowDefinition | None]
+    ) -> None:
         """`find` gives the workflow of a name; None when this worker does not know it."""
         self._driver = driver
+        self._lease = lease
         self._find = find
         self._trying: asyncio.Task[None] | None = None
         self._going = 0
@@ -59,7 +63,7 @@ class Parked:
 
     async def retry(self) -> None:
         """Try the first of them now, and the others, if there are many, beside all else."""
-        last = self._try_page(0)
+        last = await self._try_page(0)
         if self._going:
             await self._driver.committer.drain()  # whoever asks for them now finds them running
         if last is not None:
@@ -71,24 +75,27 @@ class Parked:
             self._trying.cancel()
 
     async def _try_others(self, last: int | None) -> None:
-        while last is not None:
-            await asyncio.sleep(0)  # others are served between two pages
-            last = self._try_page(last)
-
-    def _try_page(self, after: int) -> int | None:
-        """Try a page of runs, above the number `after`; give the last number, or None at the end."""
+        self._driver.is_trying_parked = True
         try:
-            page = self._driver.store.parked_runs(after=after, limit=_PAGE)
+            while last is not None:
+                await asyncio.sleep(0)  # others are served between two pages
+                last = await self._try_page(last)
+        finally:
+            self._driver.is_trying_parked = False
+
+    async def _try_page(self, after: int) -> int | None:
+        """Try a page of runs, above the number `after`; give the last number, or None at the end."""
+        driver = self._driver
+        try:
+            page = await driver.reads.wait(lambda store: store.parked_runs(after=after, limit=_PAGE))
+            fitting = [row.number for row in page if is_parked_by_code(row) and await self._fits(row)]
+            claimed = await self._claim(fitting)
         except StoreError as error:  # they stay as they are, and the worker serves the others
-            self._driver.complain(error, "looking at parked runs")
+            driver.complain(error, "looking at parked runs")
             return None
-        for row in page:
-            if is_parked_by_code(row) and not self._driver.has_in_hand(row.number):
-                if self._fits(row):
-                    self._driver.open_again(row.number)
-                    self._going += 1
-                else:
-                    self._staying += 1
+        for number in sorted(claimed):
+            driver.open_again(number)
+        self._going += len(claimed)
         if len(page) == _PAGE:
             return page[-1].number
         if self._going or self._staying:
@@ -99,16 +106,33 @@ class Parked:
             )  # fmt: skip
         return None
 
-    def _fits(self, row: RunRow) -> bool:
+    async def _claim(self, numbers: list[int]) -> set[int]:
+        """Those that no other worker has claimed meanwhile."""
+        if not numbers:
+            return set()
+        driver, lease = self._driver, self._lease
+        now_ms = driver.clock.now_ms()
+        return await driver.committer.wait_between(
+            lambda store: store.claim_these(lease, numbers, now_ms=now_ms)
+        )
+
+    async def _fits(self, row: RunRow) -> bool:
+        """Whether the code fits its journal."""
+        definition = self._find(row.workflow)
+        if definition is not None:
+            try:
+                records = await self._driver.reads.wait(lambda store: store.records(row.number))
+            except StoreCorrupt:
+                pass
+            else:
+                if self._replays(row, definition, records):
+                    return True
+        self._staying += 1
+        return False
+
+    def _replays(self, row: RunRow, definition: WorkflowDefinition, records: list[Record]) -> bool:
         """Replay it apart from all else; no command is let out."""
         driver = self._driver
-        definition = self._find(row.workflow)
-        if definition is None:
-            return False
-        try:
-            records = driver.store.records(row.number)
-        except StoreCorrupt:
-            return False
         execution = driver.make_resident(row).execution
         with driver.turn:
             try:

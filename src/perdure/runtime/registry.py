@@ -60,6 +60,13 @@ class Registry:
             raise _ambiguous(name, living[0].source, living[1].source)
         return living[0] if living else None
 
+    def names(self) -> list[str]:
+        """The workflows that can be run here; without those that two definitions claim."""
+        names = set(self._own)
+        if self._open:
+            names.update(name for name in list(_defined) if len(_living(name)) == 1)
+        return sorted(names)
+
 
 def _living(name: str) -> list[WorkflowDefinition]:
     return [definition for ref in _defined.get(name, ()) if (definition := ref()) is not None]

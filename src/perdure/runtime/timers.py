@@ -8,28 +8,43 @@ nothing until their time comes near.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container
 from heapq import heapify, heappop, heappush
 
-from ..stores.base import Store
+from ..errors import StoreError
+from ..stores.base import Lease
 from .clock import Armed, Clock
+from .reads import Reads
+
+_log = logging.getLogger("perdure")
 
 # How far ahead sleeping runs are read from the store, and how many at a time.
 _HORIZON_MS = 60_000
 _PAGE = 5_000
 _LEFT_MAX = 1_000
+_TRY_AGAIN_MS = 1_000
 
 
 class Timers:
     """Calls `wake(number, at_ms)` when a run's time has come."""
 
     def __init__(
-        self, clock: Clock, store: Store, wake: Callable[[int, int], None], *, page: int = _PAGE
+        self,
+        clock: Clock,
+        reads: Reads,
+        lease: Lease,
+        wake: Callable[[int, int], None],
+        *,
+        page: int = _PAGE,
     ) -> None:
         """`page`: how many sleeping runs are read at a time."""
         self._clock = clock
         self._page = page
-        self._store = store
+        self._reads = reads
+        self._lease = lease
+        self._reading = False
+        self._stopped = False
         self._wake = wake
         self._heap: list[tuple[int, int]] = []
         self._left = 0
@@ -54,7 +69,7 @@ class Timers:
 
     def set_evicted(self, number: int, at_ms: int) -> None:
         """The same for a run that leaves memory: only kept here if its time is already read."""
-        if (at_ms, number) <= self._cursor or at_ms <= self._read_until_ms:
+        if (at_ms, number) <= self._cursor or at_ms <= self._read_until_ms or self._reading:
             self.set(number, at_ms)
             return
         self._left += 1
@@ -85,28 +100,45 @@ class Timers:
         while heap and heap[0][0] <= now_ms:
             at_ms, number = heappop(heap)
             self._wake(number, at_ms)
-        next_ms = self._read_until_ms
-        if heap and heap[0][0] < next_ms:
-            next_ms = heap[0][0]
-        if self._armed_at_ms is None or next_ms < self._armed_at_ms:
-            self._arm(next_ms)
+        self._arm_next()
 
     def _read_sleepers(self) -> None:
+        """Read those whose time comes next: this worker's, and those that are free."""
+        if self._reading:
+            return
+        self._reading = True
+        lease, after, limit = self._lease, self._cursor, self._page
         until_ms = self._clock.now_ms() + _HORIZON_MS
-        page = self._store.sleeping_runs(after=self._cursor, until_ms=until_ms, limit=self._page)
-        for at_ms, number in page:
-            heappush(self._heap, (at_ms, number))
-        if len(page) == self._page:
-            self._cursor = page[-1]
-            self._read_until_ms = page[-1][0]
+        self._reads.ask(
+            lambda store: store.sleeping_runs(lease, after=after, until_ms=until_ms, limit=limit),
+            lambda page: self._have_read(page, until_ms),
+        )
+
+    def _have_read(self, page: list[tuple[int, int]] | StoreError, until_ms: int) -> None:
+        self._reading = False
+        if isinstance(page, StoreError):
+            _log.warning("While reading the runs that sleep: %s", page)
+            self._read_until_ms = self._clock.now_ms() + _TRY_AGAIN_MS
         else:
-            self._cursor = (until_ms, (1 << 62))
-            self._read_until_ms = until_ms
-        if self._armed is None:
-            self._arm(min(self._read_until_ms, self._heap[0][0]) if self._heap else self._read_until_ms)
+            for at_ms, number in page:
+                heappush(self._heap, (at_ms, number))
+            full = len(page) == self._page
+            self._cursor = page[-1] if full else (until_ms, 1 << 62)
+            self._read_until_ms = self._cursor[0]
+        if not self._stopped:
+            self._arm_next()
+
+    def _arm_next(self) -> None:
+        """Arm for the next run, or to read on."""
+        moments = [at_ms for at_ms, _ in self._heap[:1]]
+        if not self._reading:
+            moments.append(self._read_until_ms)
+        if moments and (self._armed_at_ms is None or min(moments) < self._armed_at_ms):
+            self._arm(min(moments))
 
     def stop(self) -> None:
         """Wake nobody any more."""
+        self._stopped = True
         if self._armed is not None:
             self._armed.cancel()
             self._armed = None

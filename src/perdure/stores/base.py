@@ -4,35 +4,42 @@ A store keeps runs, their journals and what is sent to them. Everything a worker
 writes goes through `commit`: all of a batch or nothing, refused when the
 worker's lease is gone. Other processes write through `submit`.
 
-Stores are synchronous. `commit`, `submit`, `acquire`, `renew` and `release` are
-called from one thread at a time (the committer's); the reads may be called from
-another thread meanwhile, and see the last commit. Times are Unix milliseconds.
+Each worker holds a lease of its own. A run belongs to the lease whose worker
+started or claimed it (`RunRow.lease`), and only that worker writes its journal;
+a run of no lease (0), or of one that is no longer held, is *free*: any worker
+may claim it. A lease that ended is never held again, so whoever claims from it
+need not fear that it comes back: its commits are refused.
+
+Stores are synchronous. `commit`, `submit`, `acquire`, `claim`, `claim_these`,
+`renew` and `release` are called from one thread at a time (the committer's); the
+reads may be called from another thread meanwhile, and see the last commit. Times
+are Unix milliseconds.
 
 Every store passes `tests/stores`, file by file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ..core.records import Message, NewRun, Record, RunRow
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write. `epoch` is the fence: it grows with each new holder."""
+    """The right to write, of one worker. Its number is the fence: no two leases of a store have the same."""
 
-    epoch: int
+    number: int
+    """From 1; grows with each new lease."""
     worker: str
-    crashed_before: bool
-    """The holder before did not release it: its runs were interrupted."""
 
 
 class WorkerRow(NamedTuple):
-    """The worker that holds the lease."""
+    """A worker that holds a lease."""
 
+    lease: int
     worker: str
     process: int
     since_ms: int
@@ -40,8 +47,22 @@ class WorkerRow(NamedTuple):
     """When the lease ends, unless it is renewed."""
 
 
+class Loaded(NamedTuple):
+    """A run with all that a worker needs to go on with it."""
+
+    row: RunRow
+    records: list[Record]
+    attempts: list[AttemptRow]
+    """In the order of key, then number."""
+    messages: list[Message]
+    """What was sent to it and not yet recorded, in order of arrival."""
+
+
 class RunEnd(NamedTuple):
-    """A run that closes, parks, or (status RUNNING) opens again, and then begins its attempts afresh."""
+    """A run that closes, parks, or (status RUNNING) opens again, and then begins its attempts afresh.
+
+    One that parks is free from then on; one that opens again belongs to the lease that says so.
+    """
 
     status: int
     output: bytes | None
@@ -86,6 +107,27 @@ class Reply(NamedTuple):
 
 
 @dataclass(slots=True)
+class Transaction:
+    """The work of a step whose writes are kept together with its result, or not at all.
+
+    The store does the work before it writes the batch, in the same transaction. What
+    the work raises undoes what it wrote, and nothing else: `failed` has it then, and its
+    record becomes a TICK. An error of the store, and of its connection, undoes all.
+    A batch that is written again, after such an error, does the work again.
+    """
+
+    place: int
+    """Which of the batch's records is to have the result."""
+    key: str
+    digest: int
+    work: Callable[[Any], bytes]
+    """Gets the connection, and gives the result as it is to be recorded."""
+    told: Callable[[Exception | None], None]
+    """For the committer: who waits for it."""
+    failed: Exception | None = None
+
+
+@dataclass(slots=True)
 class Batch:
     """What one commit writes, all or nothing: `ends` first, then in the order of the fields.
 
@@ -95,12 +137,16 @@ class Batch:
     """
 
     starts: list[NewRun] = field(default_factory=list[NewRun])
+    transactions: list[Transaction] = field(default_factory=list[Transaction])
+    """Come before all else; each fills one of the `records`."""
     records: list[Record] = field(default_factory=list[Record])
     forgotten: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """(run, seq): records from `seq` on are taken back; only by a run that parks."""
     ends: list[RunEnd] = field(default_factory=list[RunEnd])
     wakes: list[tuple[int | None, int, int]] = field(default_factory=list[tuple[int | None, int, int]])
     """(wake_at_ms, crashes, run)."""
+    freed: list[int] = field(default_factory=list[int])
+    """Runs that any worker may claim from now on; this one writes nothing more of theirs."""
     states: list[StateRow] = field(default_factory=list[StateRow])
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
     messages: list[Message] = field(default_factory=list[Message])
@@ -126,6 +172,15 @@ DROPPED = 0
 """In place of a message's position: its run has ended, and does not take it."""
 KNOWN = -1
 """In place of a message's position: its run took this request before; nothing was sent again."""
+
+
+class MessagePage(NamedTuple):
+    """Some of the messages to the runs of a lease, in order of arrival."""
+
+    messages: list[Message]
+    after: int
+    """Ask for those after this position next: none will come any more at it or below, but for
+    runs that are claimed later. One above it may be given again, and is to be passed over."""
 
 
 class Committed(NamedTuple):
@@ -156,45 +211,152 @@ class RunQuery:
     """Only runs with a lower number: the page after the one that ended there."""
 
 
+class MoveMark(NamedTuple):
+    """What a store says of the last move that it took part in; see `perdure.moving`."""
+
+    stage: Literal["moving", "moved", "arriving", "arrived"]
+    """The first two stand in the store that is left, the others in the one that is moved to."""
+    move: str
+    """Which move: the same in both stores."""
+    turn: int
+    """How often it was gone on with. Whoever knows only an earlier turn writes nothing more."""
+    other: str
+    """The `address` of the store at the other end."""
+    at_ms: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody but the move may write to the store."""
+        return self.stage != "arrived"
+
+
+class WholeRun(NamedTuple):
+    """A run with all that any table holds of it."""
+
+    row: RunRow
+    """Free: its `lease` is 0."""
+    is_latest: bool
+    """Whether it is the latest generation of its id."""
+    tags: list[tuple[str, str]]
+    records: list[Record]
+    attempts: list[AttemptRow]
+    states: list[StateRow]
+    messages: list[Message]
+    """In order of arrival. Where they are written they get new positions, in this order."""
+    requests: list[str]
+    """The ids of messages that it has had. All lists are sorted."""
+
+
+class Damage(NamedTuple):
+    """Something that cannot be read."""
+
+    run: int
+    """The number of the run that it belongs to; 0 for a reply, which belongs to none."""
+    what: str
+
+
+class MoveCursor(NamedTuple):
+    """How far a store has been read: all runs up to a number, then all replies up to a request."""
+
+    run: int = 0
+    request: str = ""
+
+
+class MovePage(NamedTuple):
+    """A part of all that a store holds. The one after the last has neither runs, replies nor damage."""
+
+    runs: list[WholeRun]
+    replies: list[Reply]
+    damage: list[Damage]
+    """In place of what is damaged."""
+    last_number: int
+    """The last number that was given to any run, also to one that was removed since."""
+    after: MoveCursor
+    """Ask for those after this next."""
+
+
 class Store(Protocol):
     """Where runs are kept. See the module for threads and guarantees."""
 
     url: str
+    address: str
+    """The URL as a process in another folder would write it; without a password."""
+    reads_block: bool
+    """Whether a read may take longer than a moment, and should not be made on an event loop."""
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
-        """Take the lease, at once if its holder is known to be dead or its time is over.
+    def listen(self, heard: Callable[[], None]) -> bool:
+        """Call `heard`, from any thread, soon after another process wrote what may concern this one.
 
-        When the holder before did not release, counts a crash on every run that was
-        due when it last renewed: those it had in hand.
-        Raises StoreInUse while another live worker holds it.
+        A hint, for starts, messages, ends, replies and freed runs: it may come late, too
+        often, or not at all. False where the store cannot tell: then look often.
         """
         ...
 
+    def changed(self) -> bool:
+        """Whether anything may have been written since this was asked last; true where that is not known."""
+        ...
+
+    def clock_offset_ms(self) -> int:
+        """How far the store's own clock is ahead of this machine's; 0 where it has none."""
+        ...
+
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
+        """Give a worker a lease of its own.
+
+        Raises StoreMoved if a move has closed the store, and StoreInUse where as many
+        workers are alive as the store can bear.
+        """
+        ...
+
+    def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
+        """Take free runs of these workflows that are due, or that something was sent to; give their numbers.
+
+        Ends the leases of workers that are known to be dead, or whose time is over.
+        Counts a crash on a run that was due when its dead worker last renewed: it had
+        that in hand. At most `limit` runs, those that are due first; what two workers
+        claim at once goes to one of them. While others are alive a worker takes its
+        share of what is due: that divided by the workers, rounded up. Parked runs are
+        claimed for an update, a cancel, a resume or a terminate; signals, and ends of
+        children, wait. A run that continued as new is claimed for what it was sent and
+        did not take, so that it can be handed on. Cheap when there is nothing. Raises
+        LeaseLost.
+        """
+        ...
+
+    def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
+        """Take those of `runs` that are free and have not ended; give these. Otherwise as `claim`."""
+        ...
+
+    def free_workflows(self, *, now_ms: int) -> list[str]:
+        """The workflows of the free runs that `claim` would give to who knew them all, sorted."""
+        ...
+
     def renew(self, lease: Lease, *, now_ms: int, ttl_ms: int) -> None:
-        """Extend the lease. Raises LeaseLost when another has taken it."""
+        """Extend the lease. Raises LeaseLost when it has ended."""
         ...
 
     def release(self, lease: Lease) -> None:
-        """Give the lease back. Does nothing when it is lost already."""
+        """Give the lease back: its runs are free. Does nothing when it is lost already."""
         ...
 
-    def worker(self, *, now_ms: int) -> WorkerRow | None:
-        """Who holds the lease. None when nobody does, its time is over, or its holder is known to be dead."""
+    def workers(self, *, now_ms: int) -> list[WorkerRow]:
+        """Who holds a lease, oldest first; without those whose time is over, or who are known to be dead."""
         ...
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         """Apply every change in `batch`, or none.
 
-        Raises LeaseLost if another worker has taken over, StoreFull when there
-        is no space, StoreUnavailable for other failures; nothing is then
-        written. After this returns the change survives power loss.
+        Raises LeaseLost if the lease has ended, StoreFull when there is no space,
+        StoreUnreachable when a server does not answer, StoreUnavailable for other
+        failures; nothing is then written. After this returns the change survives
+        power loss.
         """
         ...
 
     def submit(self, batch: Batch) -> Committed:
         """Apply starts and messages from a process that holds no lease, or none of them.
 
-        A start also leaves a STARTED message, so that the worker sees it.
+        What it starts is free. Raises StoreMoved if a move has closed the store.
         """
         ...
 
@@ -208,8 +370,12 @@ class Store(Protocol):
         """The journal, in order."""
         ...
 
-    def active_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
-        """Runs that must be in memory now (running, wake 0) with their journals; by number, above `after`."""
+    def load(self, runs: Sequence[int]) -> list[Loaded]:
+        """These runs with all that a worker needs to go on with them; by number.
+
+        Those that are not there are left out. Raises RunDamaged, or another StoreCorrupt,
+        if anything of any of them is damaged.
+        """
         ...
 
     def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
@@ -220,15 +386,22 @@ class Store(Protocol):
         """Runs that are parked; by number, above `after`. Cheap when there is none."""
         ...
 
-    def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
-        """(wake_at_ms, number) of running runs with a wake above 0, in that order, above `after`."""
+    def sleeping_runs(
+        self, lease: Lease, *, after: tuple[int, int], until_ms: int, limit: int
+    ) -> list[tuple[int, int]]:
+        """(wake_at_ms, number) of running runs that sleep, in that order, above `after`.
+
+        Those of the lease, and those that are free: they are to be claimed in time.
+        """
         ...
 
-    def messages(self, *, after: int, limit: int) -> list[Message]:
-        """What was sent and not yet recorded, in order of arrival. Cheap when there is nothing."""
+    def messages(self, lease: Lease, *, after: int, limit: int) -> MessagePage:
+        """What was sent to the lease's runs; see `MessagePage`. Cheap when there is nothing."""
         ...
 
-    def messages_for(self, run: int) -> list[Message]: ...
+    def messages_for(self, run: int) -> list[Message]:
+        """What was sent to a run and not yet recorded, in order of arrival."""
+        ...
 
     def list_runs(self, query: RunQuery) -> list[RunRow]: ...
 
@@ -255,11 +428,45 @@ class Store(Protocol):
         ...
 
     def remove_ended(self, *, before_ms: int, limit: int) -> int:
-        """Remove at most `limit` runs that ended before, with all that is theirs. Returns how many."""
+        """Remove at most `limit` runs that ended before, with all that is theirs. Returns how many.
+
+        Raises StoreMoved if a move has closed the store.
+        """
         ...
 
     def check(self) -> Iterator[str]:
         """Say what is wrong with the store, a sentence each; nothing when all is well."""
+        ...
+
+    def move_mark(self) -> MoveMark | None:
+        """What the store says of the last move that it took part in."""
+        ...
+
+    def mark_move(self, before: MoveMark | None, after: MoveMark | None, *, now_ms: int) -> None:
+        """Change the mark from `before` to `after`, in one transaction with all that this asks for.
+
+        Ends the leases of dead workers, and frees their runs. From `arriving` to no mark
+        removes all that has arrived. Raises StoreInUse while a worker is alive, StoreMoved
+        if the mark is not `before`, and StoreError for a store that is to be `arriving` and
+        has runs already; nothing is then written. After this returns no start, message or
+        lease is written that the new mark does not allow, whoever had the store open.
+        """
+        ...
+
+    def export_page(self, after: MoveCursor, *, limit: int, bytes_max: int) -> MovePage:
+        """Read runs with all that is theirs, by number; then, when there are no more, replies.
+
+        At most `limit` of them, and no more than one above `bytes_max` of payload.
+        What is damaged is named in the page and does not hinder the rest.
+        """
+        ...
+
+    def import_page(self, mark: MoveMark, page: MovePage) -> None:
+        """Write a page's runs and replies, all or nothing; no run of it may be there already.
+
+        Runs keep their numbers. Raises StoreMoved unless `mark`, of a store that is
+        `arriving`, is still the store's.
+        """
         ...
 
     def versions(self) -> dict[str, str]:
@@ -272,7 +479,7 @@ class Store(Protocol):
 def is_empty(batch: Batch) -> bool:
     """Whether a batch would write nothing."""
     fields: Iterable[object] = (
-        batch.starts, batch.records, batch.forgotten, batch.ends, batch.wakes, batch.states,
+        batch.starts, batch.records, batch.forgotten, batch.ends, batch.wakes, batch.freed, batch.states,
         batch.attempts, batch.messages, batch.taken, batch.replies, batch.leases,
     )  # fmt: skip
     return not any(fields)

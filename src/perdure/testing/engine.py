@@ -54,6 +54,9 @@ class Ran(Registry):
         super().add(definition)
         self._ran[definition.name] = definition
 
+    def names(self) -> list[str]:
+        return sorted({*super().names(), *(self._ran if self._open else ())})
+
     def find(self, name: str) -> WorkflowDefinition | None:
         try:
             return super().find(name)
@@ -119,15 +122,16 @@ class HarnessEngine(Engine):
     def is_quiet(self) -> bool:
         """Whether all that was done is on disk, and told to the runs."""
         committer = self.driver.committer
-        return committer.is_idle or committer.error is not None
+        driver = self.driver
+        busy = driver.loading or driver.claiming or driver.is_trying_parked
+        return committer.error is not None or (committer.is_idle and not busy)
 
     def next_ms(self) -> int | None:
         """The next moment at which a run must be woken, in memory or asleep on disk."""
         if self._driver is None or self._driver.stopped:
             return None
-        asleep = self.faulty.sleeping_runs(
-            after=(self._driver.clock.now_ms(), 1 << 62), until_ms=1 << 62, limit=1
-        )
+        after = (self._driver.clock.now_ms(), 1 << 62)
+        asleep = self.faulty.sleeping_runs(self._driver.lease, after=after, until_ms=1 << 62, limit=1)
         moments = [at_ms for at_ms, _ in asleep]
         in_memory = self._driver.timers.next_ms()
         if in_memory is not None:

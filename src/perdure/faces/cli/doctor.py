@@ -55,12 +55,11 @@ def _lines(url: str, health: Health, *, asked_modules: bool) -> Iterator[str]:
     yield f"{'integrity':<14}{wrongs}"
     for wrong in health.wrongs:
         yield f"  {wrong}"
-    holder = health.worker
-    if holder is None:
+    if not health.workers:
         yield f"{'worker':<14}none is running"
-    else:
-        since, until = clock_time(holder.since), clock_time(holder.until)
-        yield f"{'worker':<14}{holder.name}, since {since}, lease until {until}"
+    for worker in health.workers:
+        since, until = clock_time(worker.since), clock_time(worker.until)
+        yield f"{'worker':<14}{worker.name}, since {since}, lease until {until}"
     counts = ", ".join(f"{count:,} {word}" for word, count in health.counts.items())
     yield f"{'runs':<14}{counts or 'none'}"
     if health.parked:

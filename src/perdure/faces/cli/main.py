@@ -15,6 +15,7 @@ from . import (
     doctor,
     exporting,
     listing,
+    moving,
     running,
     sending,
     showing,
@@ -68,6 +69,7 @@ for command in (
     deploying.deploy_check,
     checking.check,
     doctor.doctor,
+    moving.move,
     demo.demo,
 ):
     app.command(command.__name__.removesuffix("_runs").replace("_", "-"))(command)

@@ -31,6 +31,16 @@ StoreOption = Annotated[
         help="The store: sqlite:///file.db, or a file's path.",
     ),
 ]
+FromStore = Annotated[
+    str,
+    typer.Argument(
+        metavar="FROM", callback=_store_url, help="The store that the runs are in: a URL, or a path."
+    ),
+]
+ToStore = Annotated[
+    str,
+    typer.Argument(metavar="TO", callback=_store_url, help="The store to move them to; made if need be."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -94,16 +94,15 @@ async def _stoppable(work: Coroutine[Any, Any, ExitCode | None]) -> ExitCode | N
 
 
 async def open_worker(stack: AsyncExitStack, store: str) -> Client:
-    """An engine; or a client, when another worker has the store."""
+    """An engine; or a client, when the store has as many workers as it can bear."""
     from ...engine import Engine
 
     try:
         engine = await stack.enter_async_context(Engine(store))
     except StoreInUse:
         client = await stack.enter_async_context(Client(store))
-        holder = await client.worker()
-        name = f" {holder.name}" if holder is not None else ""
-        say(f"Another worker{name} has this store, so it is started there; this waits for the result.")
+        names = ", ".join(worker.name for worker in await client.workers())
+        say(f"This store has all the workers it can bear ({names}), so it is started there; this waits.")
         return client
     if engine.recovered:
         say(f"Goes on with {many(engine.recovered, 'run')} that had not ended.")

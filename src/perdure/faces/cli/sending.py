@@ -51,7 +51,7 @@ def update(
     """Send an update to a run, and write its answer."""
 
     async def work(client: Client) -> None:
-        if await client.worker() is None:
+        if not await client.workers():
             say("No worker is running on this store: this waits until one answers. Ctrl-C stops waiting.")
         answer = await client.update(id, Update[Any, Any](name), read_json(value))
         print_json({"id": id, "answer": answer} if as_json else answer)
@@ -145,11 +145,11 @@ async def _refuse_ended(client: Client, id: str, participle: str) -> None:
 async def _tell_sent(
     client: Client, id: str | None, what: str, *, as_json: bool, count: int | None = None
 ) -> None:
-    holder = await client.worker()
+    workers = await client.workers()
     if as_json:
         sent: dict[str, object] = {"id": id} if count is None else {"resumed": count}
-        print_json({**sent, "worker": holder.name if holder else None})
-    if holder is None:
+        print_json({**sent, "workers": [worker.name for worker in workers]})
+    if not workers:
         say(f"{what}. No worker is running on this store; it takes effect when one starts.")
     elif not as_json:
         say(f"{what}.")

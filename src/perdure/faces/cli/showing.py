@@ -40,11 +40,11 @@ def show(
 
     async def work(client: Client) -> None:
         timeline = await client.timeline(id, generation=generation, last=None if all else last)
-        holder = await client.worker()
+        workers = await client.workers()
         if as_json:
             print_json(timeline)
         else:
-            _print(timeline, client.now_ms(), has_worker=holder is not None)
+            _print(timeline, client.now_ms(), has_worker=bool(workers))
 
     with_client(work, store=store, debug=debug)
 

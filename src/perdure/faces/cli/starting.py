@@ -43,13 +43,13 @@ def start(
         definition = load_workflow(target)
         call = definition.call_from_json(read_text(input))
         run = await client.start(call, tags=read_tags(tag), **options)
-        holder = await client.worker()
+        workers = await client.workers()
         if as_json:
             info = await run.info()
-            print_json({"id": run.id, "status": info.status, "worker": holder.name if holder else None})
+            print_json({"id": run.id, "status": info.status, "workers": [worker.name for worker in workers]})
         else:
             print(run.id)
-        if holder is None:
+        if not workers:
             module = target.partition(":")[0]
             say(f"No worker is running on this store: it begins with `perdure worker {module}`.")
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...errors import LeaseLost
 from .endings import ExitCode, conclude, leave
+from .fleet import keep_fleet
 from .loading import load_modules
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption
 from .output import many, print_json, say
@@ -26,43 +28,72 @@ def worker(
     modules: Annotated[
         list[str], typer.Argument(metavar="MODULE…", help="Modules or files that define the workflows.")
     ],
+    processes: Annotated[
+        int, typer.Option(min=1, help="So many worker processes; one that dies is started again.")
+    ] = 1,
+    capacity: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps under way with which a worker takes up no more runs; else 10,000."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that steps under way get when it is to stop.")
+    ] = 10.0,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Serve the runs of a store until Ctrl-C or SIGTERM.
+    """Serve the runs of a store until Ctrl-C or SIGTERM, beside other workers if there are any.
 
-    It first takes up what the worker before left; what is not done when it stops
-    goes on with the next. A second Ctrl-C ends it at once, which loses nothing either.
+    It takes up what no living worker has in hand. To stop, it begins nothing more,
+    gives steps under way some seconds, and leaves its runs to the others, or to the
+    next. A second Ctrl-C ends it at once, which loses nothing either.
     """
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING
     )
-    conclude(_serve(modules, store=store, as_json=as_json), debug=debug)
+    if processes > 1:
+        options = [f"--grace={grace}", *["--json"] * as_json, *["--debug"] * debug]
+        if capacity is not None:
+            options.append(f"--capacity={capacity}")
+        conclude(keep_fleet([*modules, *options], processes, store=store), debug=debug)
+    else:
+        serving = _serve(modules, store=store, capacity=capacity, grace_s=grace, as_json=as_json)
+        conclude(serving, debug=debug)
 
 
-async def _serve(modules: list[str], *, store: str, as_json: bool) -> ExitCode:
-    from ...engine import Engine
+async def _serve(
+    modules: list[str], *, store: str, capacity: int | None, grace_s: float, as_json: bool
+) -> ExitCode:
+    from ...engine import CAPACITY, Engine
 
     definitions = load_modules(modules)
     stop = _Stop()
     stop.listen()
-    async with Engine(store) as engine:
-        names = ", ".join(sorted(definitions)) or "none"
-        say(f"Worker {os.getpid()} on {store}: {many(len(definitions), 'workflow')} ({names}).")
-        say(f"Took up {many(engine.recovered, 'run')} that had not ended. Ctrl-C stops it.")
-        if engine.unknown_workflows:
-            unknown = ", ".join(sorted(engine.unknown_workflows))
-            say(f"Runs of workflows that none of these modules defines wait: {unknown}.")
-        if as_json:
-            print_json(
-                {"process": os.getpid(), "recovered": engine.recovered, "workflows": sorted(definitions)}
-            )
-        await _until_stopped(engine, stop)
+    while not stop.asked.is_set():
+        async with Engine(store, capacity=capacity or CAPACITY) as engine:
+            _tell(engine, sorted(definitions), as_json=as_json)
+            try:
+                await _until_stopped(engine, stop)
+            except LeaseLost as error:  # it was paused for too long: it comes back as a new worker
+                say(f"{error}\nOpening the store again.")
+                continue
+            await engine.drain(grace_s)
     left = await _left(store)
-    say(f"Stopped. {many(left, 'run')} not ended: the next worker goes on.")
+    say(f"Stopped. {many(left, 'run')} not ended: other workers, or the next, go on.")
     # A step on a thread cannot be cancelled; it would hold the process until it returns.
     leave(ExitCode.INTERRUPTED if stop.by_key else ExitCode.OK)
+
+
+def _tell(engine: Engine, names: list[str], *, as_json: bool) -> None:
+    """Say who serves what, and what it does not."""
+    known = ", ".join(names) or "none"
+    say(f"Worker {os.getpid()} on {engine.url}: {many(len(names), 'workflow')} ({known}).")
+    say(f"Took up {many(engine.recovered, 'run')} that had not ended. Ctrl-C stops it.")
+    if engine.unknown_workflows:
+        unknown = ", ".join(sorted(engine.unknown_workflows))
+        say(f"Runs of workflows that none of these modules defines wait: {unknown}.")
+    if as_json:
+        print_json({"process": os.getpid(), "recovered": engine.recovered, "workflows": names})
 
 
 class _Stop:
@@ -81,7 +112,7 @@ class _Stop:
         if self.asked.is_set():
             leave(ExitCode.INTERRUPTED)
         self.by_key = number == signal.SIGINT
-        say("Stopping …")
+        say("Stopping: what is under way gets some seconds. Once more ends it at once.")
         self.asked.set()
 
 

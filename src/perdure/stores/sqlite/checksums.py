@@ -52,7 +52,7 @@ TABLES: Final = (RECORD, MESSAGE, STATE, ATTEMPT, REPLY)
 
 RUN_PAYLOADS: Final = (5, 6)
 """The columns of a `RunRow` that are payloads: input and output."""
-_RUN_COLUMNS: Final = 17
+_RUN_COLUMNS: Final = 18
 LENGTH: Final = _RUN_COLUMNS
 """The column of a run's row, as read, that says how many records there were at least."""
 _BEGAN_AS: Final = itemgetter(0, 1, 3, 10, 11, 12, 13, 14, 16, 7, 5, 2)
@@ -66,16 +66,21 @@ def checksum(columns: Sequence[Any]) -> int:
     return crc32(_encode(columns))
 
 
+def run_checksums(row: Row) -> tuple[int, int | None]:
+    """Those of a run's row that is written whole: of how it began, and of how it ended, if it has."""
+    return checksum(_BEGAN_AS(row)), None if row[4] == Status.RUNNING else checksum(_ENDED_AS(row))
+
+
 def with_checksums(rows: Sequence[Row]) -> list[Row]:
     """The rows as they are written."""
     return [(*columns, crc32(_encode(columns))) for columns in rows]
 
 
 def with_end_checksums(ends: Sequence[Row]) -> list[Row]:
-    """Rows of `RunEnd` as they are written."""
+    """Rows of `RunEnd`, and the lease, as they are written."""
     return [
-        (status, output, ended_at_ms, wake_at_ms, number, checksum((status, output, ended_at_ms, number)))
-        for status, output, ended_at_ms, wake_at_ms, number in ends
+        (status, output, at_ms, wake_at_ms, number, checksum((status, output, at_ms, number)), lease)
+        for status, output, at_ms, wake_at_ms, number, lease in ends
     ]
 
 

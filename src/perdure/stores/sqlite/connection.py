@@ -79,6 +79,7 @@ class Database:
         self.path, self.url = place
         self._writing = threading.Lock()
         self._reading = threading.Lock()
+        self._data_version = -1
         self._failed_sync: StoreUnavailable | None = None
         """Once a sync has failed nothing more is written: what it lost stays lost, though all can read it."""
         with self.faults():
@@ -128,6 +129,13 @@ class Database:
                         raise self._failed_sync from error
                     raise fault_of(error, self.url) from error
                 raise
+
+    def changed(self) -> bool:
+        """Whether another connection, in any process, has written since this was asked last."""
+        before = self._data_version
+        with self.faults(), self._reading:
+            self._data_version = self._reader.pragma("data_version")
+        return self._data_version != before
 
     @contextmanager
     def snapshot(self) -> Generator[apsw.Connection]:

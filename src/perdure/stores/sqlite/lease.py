@@ -1,142 +1,181 @@
-"""The lease: who may write. One row, whose epoch is the fence, and a lock file as a hint.
+"""Leases: who may write. A row for each worker, whose number is the fence, and a lock file as a hint.
 
-Who takes over raises the epoch, and every commit looks at it in its own
-transaction: so a worker that was paused past its lease can write nothing,
-whatever the lock or any clock says.
+Whoever ends a lease clears `held` in its row, for good, and every commit looks at
+its own row in its own transaction: so a worker that was paused past its lease can
+write nothing, whatever the lock or any clock says.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
 from ...errors import LeaseLost, StoreInUse
 from ..base import Lease, WorkerRow
+from ..moves import refuse_closed
 from .connection import Database
 from .lock import WorkerLock
+from .marks import read_mark
+from .messages import reserve_numbers
 from .statements import SQL
 
 _FENCE = SQL["fence"]
-_ROW = SQL["lease_row"]
-_TAKE = SQL["take_lease"]
-_COUNT_CRASHES = SQL["count_crashes"]
+_HELD = SQL["held_leases"]
+_BY_NUMBER = SQL["lease_by_number"]
+_INSERT = SQL["insert_lease"]
+_END = SQL["end_lease"]
 _RENEW = SQL["renew_lease"]
 _RELEASE = SQL["release_lease"]
+_REMOVE = SQL["remove_leases"]
+
+WORKERS_MAX: Final = 4
+"""How many workers a file can bear: they take turns at writing, so more would not be faster."""
 
 
-class _LeaseRow(NamedTuple):
-    epoch: int
-    held: int
+class LeaseRow(NamedTuple):
+    """The row of a lease, as far as it is read."""
+
+    number: int
     worker: str
     pid: int
+    slot: int
     locked: int
     since_ms: int
     until_ms: int
 
 
 class Leases:
-    """Gives, renews and takes back the lease on one store."""
+    """Gives, renews, ends and takes back leases on one store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = WorkerLock(f"{database.path}-worker", mode_of=database.path)
-        self._epoch = 0
+        self._locks = {slot: _lock_of(database.path, slot) for slot in range(1, WORKERS_MAX + 1)}
+        self._slot = 0
+        """Whose lock is ours."""
+        self._number = 0
 
     def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
-        """Take the lease; see `Store.acquire`."""
-        had_lock = self._lock.is_held
-        has_lock = self._lock.try_take()
+        """Give a new lease; see `Store.acquire`."""
+        taken: list[WorkerLock] = []
         try:
             with self._database.transaction() as connection:
-                row = _read_row(connection)
-                if row.held and not _may_take_over(row, has_lock=has_lock, now_ms=now_ms):
-                    raise _in_use(row, self._database.url)
-                lease = _take(connection, row, worker, has_lock=has_lock, now_ms=now_ms, ttl_ms=ttl_ms)
-        except BaseException as error:
-            # A lock that was ours before is kept through a passing failure: the lease may still be ours too.
-            if not had_lock or isinstance(error, StoreInUse):
-                self._lock.drop()
+                refuse_closed(read_mark(connection), self._database.url)
+                slot = self._free_slot(connection, taken, now_ms=now_ms)
+                number = reserve_numbers(connection, "lease", 1)
+                locked = int(self._locks[slot].is_held)
+                connection.execute(_INSERT, (number, worker, os.getpid(), slot, locked, now_ms, ttl_ms))
+                connection.execute(_REMOVE)
+        except BaseException:
+            for lock in taken:
+                lock.drop()
             raise
-        self._epoch = lease.epoch
-        return lease
+        for lock in taken:
+            if lock is not self._locks[slot]:
+                lock.drop()
+        self._slot, self._number = slot, number
+        return Lease(number, worker)
 
-    def worker(self, *, now_ms: int) -> WorkerRow | None:
-        """Who holds the lease; see `Store.worker`."""
-        row = _LeaseRow._make(self._database.query(_ROW)[0])
-        # It had the lock, and now nobody has: it is dead.
-        if not row.held or row.until_ms <= now_ms or (row.locked and not self._lock.is_taken()):
-            return None
-        return WorkerRow(row.worker, row.pid, row.since_ms, row.until_ms)
+    def _free_slot(self, connection: apsw.Connection, taken: list[WorkerLock], *, now_ms: int) -> int:
+        """A slot that no living worker has; the lease of a dead one is ended. Raises StoreInUse."""
+        held = {row.slot: row for row in self.rows(connection)}
+        for slot, lock in self._locks.items():
+            had_lock = lock.is_held
+            if lock.try_take() and not had_lock:
+                taken.append(lock)
+            row = held.get(slot)
+            if row is None:
+                return slot
+            if row.until_ms <= now_ms or (row.locked and lock.is_held and row.number != self._number):
+                connection.execute(_END, (row.number,))
+                return slot
+        raise _in_use(held.values(), self._database.url)
+
+    def end_dead(self, connection: apsw.Connection, asking: Lease | None, *, now_ms: int) -> None:
+        """End the leases of workers that are known to be dead, or whose time is over; not the asker's."""
+        for row in self.dead(self.rows(connection), asking, now_ms=now_ms):
+            connection.execute(_END, (row.number,))
+
+    def dead(self, rows: Iterable[LeaseRow], asking: Lease | None = None, *, now_ms: int) -> list[LeaseRow]:
+        """Those of leases that are held whose workers are dead, or whose time is over; who asks lives."""
+        own = 0 if asking is None else asking.number
+        return [row for row in rows if row.number != own and (row.until_ms <= now_ms or self._is_dead(row))]
+
+    @staticmethod
+    def rows(connection: apsw.Connection) -> list[LeaseRow]:
+        """The leases that are held, as the transaction of `connection` sees them."""
+        return [LeaseRow._make(row) for row in connection.execute(_HELD).fetchall()]
+
+    def held(self) -> list[LeaseRow]:
+        """The leases that are held, as the last commit has them."""
+        return [LeaseRow._make(row) for row in self._database.query(_HELD)]
+
+    def workers(self, *, now_ms: int) -> list[WorkerRow]:
+        """Who is alive; see `Store.workers`."""
+        held = self.held()
+        dead = self.dead(held, now_ms=now_ms)
+        return [
+            WorkerRow(row.number, row.worker, row.pid, row.since_ms, row.until_ms)
+            for row in held
+            if row not in dead
+        ]
+
+    def _is_dead(self, row: LeaseRow) -> bool:
+        """Whether its worker had the lock, and now nobody has, or another worker of this process."""
+        return row.number != self._number and bool(row.locked) and not self._locks[row.slot].is_taken()
 
     def check_fence(self, connection: apsw.Connection, lease: Lease) -> None:
-        """Raise LeaseLost unless `lease` still holds, as the transaction of `connection` sees it."""
-        if connection.execute(_FENCE, (lease.epoch,)).get is None:
+        """Raise LeaseLost unless `lease` is held, as the transaction of `connection` sees it."""
+        if connection.execute(_FENCE, (lease.number,)).get is None:
             self._forget(lease)
-            raise _lost(_read_row(connection), lease, self._database.url)
+            raise self._lost(connection, lease)
 
     def extend(self, connection: apsw.Connection, lease: Lease, *, until_ms: int) -> None:
         """Extend the lease, whose fence was checked in this transaction."""
-        # The lock may have been with a paused holder when we took over, and be free by now.
-        locked = int(self._lock.try_take())
-        connection.execute(_RENEW, (lease.epoch, until_ms, locked))
+        # The lock may have been with a paused holder when we came, and be free by now.
+        locked = int(lease.number == self._number and self._locks[self._slot].try_take())
+        connection.execute(_RENEW, (lease.number, until_ms, locked))
 
     def release(self, lease: Lease) -> None:
         """Give the lease back, if it is still ours."""
         with self._database.transaction() as connection:
-            connection.execute(_RELEASE, (lease.epoch,))
+            connection.execute(_RELEASE, (lease.number,))
         self._forget(lease)
 
     def close(self) -> None:
         """Let the lock go: from now on this worker counts as dead, unless it has released."""
-        self._lock.drop()
+        for lock in self._locks.values():
+            lock.drop()
 
     def _forget(self, lease: Lease) -> None:
         # An older lease of this very store must not take the lock from the newer one.
-        if lease.epoch == self._epoch:
-            self._lock.drop()
+        if lease.number == self._number:
+            self.close()
+
+    def _lost(self, connection: apsw.Connection, lease: Lease) -> LeaseLost:
+        rows = [LeaseRow._make(row) for row in connection.execute(_BY_NUMBER, (lease.number,)).fetchall()]
+        since = f", which it held since {_clock_time(rows[0].since_ms)}" if rows else ""
+        return LeaseLost(
+            f"Worker '{lease.worker}' no longer holds its lease on store '{self._database.url}'{since}: it "
+            "was released, or another worker found it over. Nothing was written.",
+            hint="Other workers go on with its runs. Open the store again to take part.",
+        )
 
 
-def _read_row(connection: apsw.Connection) -> _LeaseRow:
-    return _LeaseRow._make(connection.execute(_ROW).fetchall()[0])
+def _lock_of(path: str, slot: int) -> WorkerLock:
+    return WorkerLock(f"{path}-worker{'' if slot == 1 else f'-{slot}'}", mode_of=path)
 
 
-def _may_take_over(row: _LeaseRow, *, has_lock: bool, now_ms: int) -> bool:
-    """Whether the holder is dead (it had the lock, and now we have it), or its time is over."""
-    return (has_lock and bool(row.locked)) or row.until_ms <= now_ms
-
-
-def _take(
-    connection: apsw.Connection, row: _LeaseRow, worker: str, *, has_lock: bool, now_ms: int, ttl_ms: int
-) -> Lease:
-    bindings = (worker, os.getpid(), int(has_lock), now_ms, now_ms + ttl_ms)
-    connection.execute(_TAKE, bindings).fetchall()
-    if row.held:
-        # What became due after the holder last renewed, it may never have begun.
-        connection.execute(_COUNT_CRASHES, (row.until_ms - ttl_ms,))
-    return Lease(row.epoch + 1, worker, crashed_before=bool(row.held))
-
-
-def _in_use(row: _LeaseRow, url: str) -> StoreInUse:
+def _in_use(rows: Iterable[LeaseRow], url: str) -> StoreInUse:
+    workers = ", ".join(f"'{row.worker}' (process {row.pid})" for row in rows)
+    until = min(row.until_ms for row in rows)
     return StoreInUse(
-        f"Store '{url}' is in use by worker '{row.worker}' (process {row.pid}), which holds its lease since "
-        f"{_clock_time(row.since_ms)} and until {_clock_time(row.until_ms)} at least.",
-        hint="Stop that worker first, or open this store as a client.",
-    )
-
-
-def _lost(row: _LeaseRow, lease: Lease, url: str) -> LeaseLost:
-    if row.held:
-        why = f"worker '{row.worker}' (process {row.pid}) took over at {_clock_time(row.since_ms)}"
-        hint = f"No action is needed: '{row.worker}' goes on with the runs."
-    else:
-        why = "it was released"
-        hint = "Take the lease again before you write."
-    return LeaseLost(
-        f"Worker '{lease.worker}' no longer holds the lease on store '{url}': {why}. Nothing was written.",
-        hint=hint,
+        f"Store '{url}' has {WORKERS_MAX} workers already, which is all that a file can bear: {workers}. The "
+        f"first of their leases lasts until {_clock_time(until)} at least.",
+        hint="Stop one of them first, or open this store as a client; PostgreSQL takes any number.",
     )
 
 

@@ -20,7 +20,7 @@ _INSERT_REQUEST = SQL["insert_request"]
 _INSERT_MESSAGE = SQL["insert_message"]
 
 
-def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message"], count: int) -> int:
+def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message", "lease"], count: int) -> int:
     """Give the first of `count` numbers that were never given before."""
     first: Any = connection.execute(_RESERVE, (name, count)).get
     return first

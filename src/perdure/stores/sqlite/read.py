@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from ...core.records import Message, Record, RunRow
-from ...errors import RunDamaged, StoreCorrupt
-from ..base import AttemptRow, Reply, RunQuery, StateRow
+from ..base import AttemptRow, Lease, Loaded, MessagePage, Reply, RunQuery, StateRow
 from . import blobs
 from .checksums import (
     ATTEMPT,
@@ -34,14 +33,16 @@ from .checksums import (
     stray,
     unchecked_runs,
 )
+from .claims import free_leases
 from .connection import Database, Row
 from .statements import SQL
 
 _RECORDS = SQL["records"]
-_ACTIVE = (SQL["active_runs"], SQL["active_records"])
 _OPEN = (SQL["open_runs"], SQL["open_records"])
+_LOADED = (SQL["loaded_runs"], SQL["loaded_records"])
+_LOADED_ATTEMPTS = SQL["loaded_attempts"]
+_LOADED_MESSAGES = SQL["loaded_messages"]
 _LENGTH = SQL["length"]
-_NEXT_ACTIVE = SQL["next_active"]
 _ATTEMPTED = SQL["attempted"]
 _SLEEPING_RUNS = SQL["sleeping_runs"]
 _MESSAGES = SQL["messages"]
@@ -50,11 +51,14 @@ _LIST_RUNS = SQL["list_runs"]
 _LIST_TAGGED = SQL["list_tagged"]
 _TAGS_OF = SQL["tags_of"]
 _STATES = SQL["states"]
+_STATES_OF = SQL["states_of"]
 _ATTEMPTS = SQL["attempts"]
 _REPLY = SQL["reply"]
+_REPLIES_OF = SQL["replies_of"]
 _COUNTS = SQL["counts"]
 
 AnyTuple = TypeVar("AnyTuple", bound=NamedTuple)
+OfRun = TypeVar("OfRun", AttemptRow, Message, StateRow)
 
 
 class Reader:
@@ -81,36 +85,47 @@ class Reader:
         check_journal(run, [row[0] for row in rows], length, url=url)
         return [Record._make(row) for row in rows]
 
-    def active_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
-        """See `Store.active_runs`."""
-        try:
-            return self._with_journals(*_ACTIVE, after=after, limit=limit)
-        except RunDamaged:
-            raise
-        except StoreCorrupt as error:
-            if limit > 1:
-                raise
-            number = self._database.query(_NEXT_ACTIVE, (after,))[0][0]
-            raise RunDamaged(error.what, number=number, hint=error.hint) from error
+    def load(self, runs: Sequence[int]) -> list[Loaded]:
+        """See `Store.load`."""
+        numbers = json.dumps(list(runs))
+        with self._database.snapshot() as connection:
+            journals = self._journals(connection, *_LOADED, (numbers,), (numbers,))
+            attempts = self._of_runs(connection, AttemptRow, ATTEMPT, _LOADED_ATTEMPTS, numbers)
+            messages = self._of_runs(connection, Message, MESSAGE, _LOADED_MESSAGES, numbers)
+        return [
+            Loaded(row, records, attempts.get(row.number, []), messages.get(row.number, []))
+            for row, records in journals
+        ]
+
+    def _of_runs(
+        self, connection: apsw.Connection, of: type[OfRun], table: Table, sql: str, numbers: str
+    ) -> dict[int, list[OfRun]]:
+        """The rows of a table, by run."""
+        found: Any = connection.execute(sql, (numbers,)).fetchall()
+        rows = self._whole(connection, checked(found, table, url=self._database.url), table.payloads)
+        grouped: dict[int, list[OfRun]] = {}
+        for row in map(of._make, rows):
+            grouped.setdefault(row.run, []).append(row)
+        return grouped
 
     def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
         """See `Store.open_runs`."""
-        return self._with_journals(*_OPEN, after=after, limit=limit)
+        with self._database.snapshot() as connection:
+            rows: Any = connection.execute(_OPEN[0], (after, limit)).fetchall()
+            if not rows:
+                return []
+            return self._journals(connection, *_OPEN, (after, limit), (rows[0][0], rows[-1][0]))
 
-    def _with_journals(
-        self, runs_sql: str, records_sql: str, *, after: int, limit: int
+    def _journals(
+        self, connection: apsw.Connection, runs_sql: str, records_sql: str, of_runs: Row, of_records: Row
     ) -> list[tuple[RunRow, list[Record]]]:
         """Two statements in a snapshot, whatever the number of runs."""
         url = self._database.url
-        with self._database.snapshot() as connection:
-            rows: Any = connection.execute(runs_sql, (after, limit)).fetchall()
-            if not rows:
-                return []
-            bounds = (rows[0][0], rows[-1][0])
-            records: Any = connection.execute(records_sql, bounds).fetchall()
-            lengths = {row[0]: row[LENGTH] for row in rows}
-            rows = self._whole(connection, checked_runs(rows, url=url), RUN_PAYLOADS)
-            records = self._whole(connection, checked(records, RECORD, url=url), RECORD.payloads)
+        found: Any = connection.execute(runs_sql, of_runs).fetchall()
+        records: Any = connection.execute(records_sql, of_records).fetchall()
+        lengths = {row[0]: row[LENGTH] for row in found}
+        rows = self._whole(connection, checked_runs(found, url=url), RUN_PAYLOADS)
+        records = self._whole(connection, checked(records, RECORD, url=url), RECORD.payloads)
         journals: dict[int, list[Record]] = {row[0]: [] for row in rows}
         for row in records:
             if row[-1] not in journals:
@@ -132,14 +147,30 @@ class Reader:
         rows: Any = self._database.query(_ATTEMPTED, (after, until))
         return {run for (run,) in rows}
 
-    def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
+    def sleeping_runs(
+        self, lease: Lease, *, after: tuple[int, int], until_ms: int, limit: int
+    ) -> list[tuple[int, int]]:
         """See `Store.sleeping_runs`."""
-        rows: Any = self._database.query(_SLEEPING_RUNS, (*after, until_ms, limit))
-        return rows
+        found: list[Any] = []
+        with self._database.snapshot() as connection:
+            for number in [lease.number, *free_leases(connection)]:
+                found += connection.execute(_SLEEPING_RUNS, (number, *after, until_ms, limit)).fetchall()
+        return sorted(found)[:limit]
 
-    def messages(self, *, after: int, limit: int) -> list[Message]:
+    def messages(self, lease: Lease, *, after: int, limit: int) -> MessagePage:
         """See `Store.messages`."""
-        return self._tuples(Message, MESSAGE, _MESSAGES, (after, limit))
+        found: Any = self._database.query(_MESSAGES, (after, limit))
+        rows: Any = self._to(lease, found)
+        if blobs.refer(rows, MESSAGE.payloads):
+            with self._database.snapshot() as connection:
+                found = connection.execute(_MESSAGES, (after, limit)).fetchall()
+                rows = self._whole(connection, self._to(lease, found), MESSAGE.payloads)
+        return MessagePage([Message._make(row) for row in rows], found[-1][1] if found else after)
+
+    def _to(self, lease: Lease, found: Sequence[Row]) -> list[Row]:
+        """The messages to the runs of a lease; each row of `found` begins with the lease of its run."""
+        ours = [row[1:] for row in found if row[0] == lease.number]
+        return checked(ours, MESSAGE, url=self._database.url)
 
     def messages_for(self, run: int) -> list[Message]:
         """See `Store.messages_for`."""
@@ -158,6 +189,11 @@ class Reader:
             tags[run][key] = value
         return tags
 
+    def states_of(self, numbers: str) -> dict[int, list[StateRow]]:
+        """The states of several runs, whose numbers are given as JSON; by run, then name."""
+        with self._database.snapshot() as connection:
+            return self._of_runs(connection, StateRow, STATE, _STATES_OF, numbers)
+
     def states(self, run: int) -> dict[str, StateRow]:
         """See `Store.states`."""
         return {row.name: row for row in self._tuples(StateRow, STATE, _STATES, (run,))}
@@ -165,6 +201,10 @@ class Reader:
     def attempts(self, run: int) -> list[AttemptRow]:
         """See `Store.attempts`."""
         return self._tuples(AttemptRow, ATTEMPT, _ATTEMPTS, (run,))
+
+    def replies_of(self, requests: str) -> list[Reply]:
+        """The replies to several requests, which are given as JSON; sorted."""
+        return [row._replace(ok=bool(row.ok)) for row in self._tuples(Reply, REPLY, _REPLIES_OF, (requests,))]
 
     def reply(self, request: str) -> Reply | None:
         """See `Store.reply`."""

@@ -1,18 +1,19 @@
 """Starts runs: who gets an id, and what becomes of a start whose id is taken.
 
-The decision is a pure function, `decide_start`. Starts of new ids, nearly all,
-are written in one sweep; the others are looked at one by one.
+Starts of new ids, nearly all, are written in one sweep; the others are looked at
+one by one, by the rule that is the same in every store (`stores/starts.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
 from ...core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..base import StartOutcome
+from ..starts import decide_start
 from . import blobs
 from .checksums import RUN_PAYLOADS, checked_runs, checksum
 from .connection import Row
@@ -27,17 +28,17 @@ _MARK_OLDER = SQL["mark_older"]
 _LATEST = SQL["latest_run"]
 _OF_GENERATION = SQL["run_of_generation"]
 
-_FAILURES: Final = (Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT)
 
-
-def write_starts(connection: apsw.Connection, starts: Sequence[NewRun], *, url: str) -> list[StartOutcome]:
-    """Start each, or say what has its id; in order."""
+def write_starts(
+    connection: apsw.Connection, starts: Sequence[NewRun], *, lease: int, url: str
+) -> list[StartOutcome]:
+    """Start each as a run of that lease, or say what has its id; in order."""
     first = reserve_numbers(connection, "run", len(starts))
-    written = _insert_first(connection, starts, first=first)
+    written = _insert_first(connection, starts, first=first, lease=lease)
     outcomes = [
-        StartOutcome("started", _row(start, number, generation=1))
+        StartOutcome("started", _row(start, number, generation=1, lease=lease))
         if number in written
-        else _start_one(connection, start, number, url=url)
+        else _start_one(connection, start, number, lease=lease, url=url)
         for number, start in enumerate(starts, first)
     ]
     tags = [
@@ -55,37 +56,16 @@ def write_starts(connection: apsw.Connection, starts: Sequence[NewRun], *, url: 
     return outcomes
 
 
-def decide_start(start: NewRun, latest: RunRow, origin: RunRow | None) -> StartOutcome | None:
-    """Say what becomes of a start whose id `latest` has; None when it becomes the next generation.
-
-    `origin` is the run that was once started under the id and that `latest`
-    continues; None when it has been removed.
-    """
-    status = Status(latest.status)
-    if status is Status.CONTINUED:
-        return None
-    if status.is_open:
-        if start.on_conflict == "raise":
-            return StartOutcome("conflict", latest, "running")
-        if start.on_conflict == "cancel":
-            return StartOutcome("conflict", latest, "cancelling")
-    elif start.reuse == "always" or (start.reuse == "if_failed" and status in _FAILURES):
-        return None
-    if latest.workflow != start.workflow:
-        return StartOutcome("conflict", latest, "workflow")
-    if origin is not None and origin.input != start.input:
-        return StartOutcome("conflict", latest, "input")
-    return StartOutcome("existing", latest)
-
-
-def _insert_first(connection: apsw.Connection, starts: Sequence[NewRun], *, first: int) -> Container[int]:
+def _insert_first(
+    connection: apsw.Connection, starts: Sequence[NewRun], *, first: int, lease: int
+) -> Container[int]:
     """Write those whose id is new; give the numbers of these."""
     if any(len(start.input) > blobs.INLINE_BYTES_MAX for start in starts):
         return ()
     before = connection.total_changes()
     begun = [_columns(start, number, start.input, generation=1) for number, start in enumerate(starts, first)]
     # The statement has the generation itself.
-    rows = [(*columns[:-1], checksum(columns)) for columns in begun]
+    rows = [(*columns[:-1], checksum(columns), lease) for columns in begun]
     connection.executemany(_INSERT_FIRST, rows)
     numbers = range(first, first + len(starts))
     if connection.total_changes() - before == len(starts):
@@ -94,7 +74,9 @@ def _insert_first(connection: apsw.Connection, starts: Sequence[NewRun], *, firs
     return {number for (number,) in found}
 
 
-def _start_one(connection: apsw.Connection, start: NewRun, number: int, *, url: str) -> StartOutcome:
+def _start_one(
+    connection: apsw.Connection, start: NewRun, number: int, *, lease: int, url: str
+) -> StartOutcome:
     latest = _find_run(connection, _LATEST, (start.id,), url=url)
     if latest is not None:
         origin = _find_origin(connection, latest, url=url)
@@ -107,8 +89,8 @@ def _start_one(connection: apsw.Connection, start: NewRun, number: int, *, url: 
     generation = 1 if latest is None else latest.generation + 1
     held = blobs.put(connection, start.input)
     columns = _columns(start, number, held, generation=generation)
-    connection.execute(_INSERT_NEXT, (*columns, checksum(columns)))
-    return StartOutcome("started", _row(start, number, generation=generation))
+    connection.execute(_INSERT_NEXT, (*columns, checksum(columns), lease))
+    return StartOutcome("started", _row(start, number, generation=generation, lease=lease))
 
 
 def _find_origin(connection: apsw.Connection, run: RunRow, *, url: str) -> RunRow | None:
@@ -147,9 +129,9 @@ def _columns(start: NewRun, number: int, input_held: bytes | int | None, *, gene
     )  # fmt: skip
 
 
-def _row(start: NewRun, number: int, *, generation: int) -> RunRow:
+def _row(start: NewRun, number: int, *, generation: int, lease: int) -> RunRow:
     return RunRow(
         number, start.id, generation, start.workflow, Status.RUNNING, start.input, None, start.seed, 0, 0,
         start.deadline_ms, start.parent, start.parent_key, start.on_parent_close, start.created_at_ms, None,
-        start.python,
+        start.python, lease,
     )  # fmt: skip

@@ -7,7 +7,7 @@
 -- name: run_columns
 run.number, run.id, run.generation, run.workflow, run.status, run.input, run.output, run.seed,
 run.wake_at_ms, run.crashes, run.deadline_ms, run.parent, run.parent_key, run.on_parent_close,
-run.created_at_ms, run.ended_at_ms, run.python, run.length, run.start_crc, run.end_crc
+run.created_at_ms, run.ended_at_ms, run.python, run.lease, run.length, run.start_crc, run.end_crc
 
 -- name: record_columns
 record.seq, record.kind, record.key, record.digest, record.at_ms, record.payload, record.run, record.crc
@@ -25,25 +25,85 @@ run, key, number, failure, details, at_ms, crc
 request, ok, payload, at_ms, crc
 
 
--- The lease
+-- Leases
 
 -- name: fence
-SELECT 1 FROM lease WHERE epoch = ? AND held
+SELECT 1 FROM lease WHERE number = ? AND held
 
--- name: lease_row
-SELECT epoch, held, worker, pid, locked, since_ms, until_ms FROM lease
+-- name: lease_columns
+number, worker, pid, slot, locked, since_ms, until_ms
 
--- name: take_lease
-UPDATE lease SET epoch = epoch + 1, held = 1, worker = ?, pid = ?, locked = ?, since_ms = ?, until_ms = ?
+-- name: held_leases
+SELECT {lease_columns} FROM lease WHERE held ORDER BY number
 
--- name: count_crashes
-UPDATE run SET crashes = crashes + 1 WHERE status = 1 AND wake_at_ms <= ? AND status <= 2
+-- name: ended_leases
+SELECT number FROM lease WHERE NOT held ORDER BY number
+
+-- name: lease_by_number
+SELECT {lease_columns} FROM lease WHERE number = ?
+
+-- name: insert_lease
+INSERT INTO lease (number, held, worker, pid, slot, locked, since_ms, until_ms, ttl_ms)
+VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7, ?7)
+
+-- name: end_lease
+UPDATE lease SET held = 0, crashed = 1 WHERE number = ? AND held
 
 -- name: renew_lease
-UPDATE lease SET until_ms = max(until_ms, ?2), locked = ?3 WHERE epoch = ?1 AND held
+UPDATE lease SET until_ms = max(until_ms, ?2), locked = ?3 WHERE number = ?1 AND held
 
 -- name: release_lease
-UPDATE lease SET held = 0 WHERE epoch = ? AND held
+UPDATE lease SET held = 0 WHERE number = ? AND held
+
+-- name: remove_leases
+DELETE FROM lease WHERE NOT held
+AND NOT EXISTS (SELECT 1 FROM run WHERE status = 1 AND run.lease = lease.number)
+AND lease.number NOT IN (SELECT run.lease FROM run WHERE status = 2)
+
+
+-- Claims: of runs that belong to no lease that is held
+
+-- name: free_due
+SELECT wake_at_ms, number FROM run
+WHERE status = 1 AND lease = ?1 AND wake_at_ms <= ?2 AND workflow IN (SELECT value FROM json_each(?3))
+ORDER BY wake_at_ms, number LIMIT 0 + ?4
+
+-- name: free_with_messages
+SELECT DISTINCT run.number {with_messages}
+AND run.lease NOT IN (SELECT number FROM lease WHERE held)
+AND run.workflow IN (SELECT value FROM json_each(?1)) ORDER BY run.number LIMIT 0 + ?2
+
+-- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that
+-- continued as new, and was not taken, goes to the next generation.
+-- name: with_messages
+FROM message CROSS JOIN run ON run.number = message.run
+WHERE (
+    run.status = 1 OR run.status = 2 AND message.kind IN (3, 4, 5, 6)
+    OR run.status = 8 AND message.kind IN (2, 3, 4, 5)
+)
+
+-- name: last_message
+SELECT last FROM counter WHERE name = 'message'
+
+-- name: free_of_these
+SELECT run.number FROM json_each(?) CROSS JOIN run ON run.number = json_each.value
+WHERE run.status <= 2 AND run.lease NOT IN (SELECT number FROM lease WHERE held)
+
+-- name: free_workflows
+SELECT DISTINCT workflow FROM run WHERE status = 1 AND lease = ?1 AND wake_at_ms <= ?2
+
+-- name: sent_workflows
+SELECT DISTINCT run.workflow {with_messages}
+AND run.lease NOT IN (SELECT number FROM lease WHERE held AND number NOT IN (SELECT value FROM json_each(?)))
+
+-- name: claim_run
+UPDATE run SET lease = ?1, crashes = crashes + coalesce(
+    status = 1 AND wake_at_ms <= (SELECT until_ms - ttl_ms FROM lease WHERE lease.number = run.lease AND crashed), 0
+)
+WHERE number = ?2
+
+-- name: free_run
+UPDATE run SET lease = 0 WHERE number = ? AND status <= 2
 
 
 -- Numbers
@@ -57,17 +117,17 @@ UPDATE counter SET last = last + ?2 WHERE name = ?1 RETURNING last - ?2 + 1
 -- name: insert_first_run
 INSERT INTO run (
     number, id, generation, latest, workflow, status, wake_at_ms, crashes,
-    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc, lease
 )
-VALUES (?, ?, 1, 1, ?, 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, 1, 1, ?, 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- name: insert_next_run
 INSERT INTO run (
     number, id, generation, latest, workflow, status, wake_at_ms, crashes,
-    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc
+    deadline_ms, parent, parent_key, on_parent_close, created_at_ms, python, seed, input, start_crc, lease
 )
-VALUES (?1, ?2, ?12, 1, ?3, 1, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13)
+VALUES (?1, ?2, ?12, 1, ?3, 1, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13, ?14)
 
 -- name: runs_between
 SELECT number FROM run WHERE number BETWEEN ? AND ?
@@ -95,7 +155,8 @@ UPDATE run SET length = NULL WHERE number = ?
 
 -- name: end_run
 UPDATE run
-SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4, end_crc = ?6, crashes = crashes * (?1 <> 1)
+SET status = ?1, output = ?2, ended_at_ms = ?3, wake_at_ms = ?4, end_crc = ?6, crashes = crashes * (?1 <> 1),
+    lease = CASE ?1 WHEN 1 THEN ?7 WHEN 2 THEN 0 ELSE lease END
 WHERE number = ?5 AND status <= 2
 
 -- name: wake_run
@@ -129,7 +190,7 @@ WITH RECURSIVE earlier (number, id, generation) AS (
     ON run.id = earlier.id AND run.generation = earlier.generation - 1
     WHERE NOT run.latest AND run.status = 8
 )
-SELECT 1 FROM earlier JOIN request ON request.run = earlier.number WHERE request.request = ?2
+SELECT 1 FROM earlier CROSS JOIN request ON request.run = earlier.number WHERE request.request = ?2
 
 -- name: insert_message
 INSERT INTO message (pos, run, kind, name, payload, request, at_ms, crc)
@@ -182,17 +243,19 @@ SELECT {record_columns} FROM record WHERE run = ? ORDER BY seq
 -- name: length
 SELECT length FROM run WHERE number = ?
 
--- name: active_runs
-SELECT {run_columns} FROM run
-WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
+-- name: loaded_runs
+SELECT {run_columns} FROM run WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number
 
--- name: active_records
-SELECT {record_columns}
-FROM run CROSS JOIN record ON record.run = run.number
-WHERE run.status = 1 AND run.wake_at_ms = 0 AND run.status <= 2 AND run.number BETWEEN ? AND ?
-ORDER BY run.number, record.seq
+-- name: loaded_records
+SELECT {record_columns} FROM record WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, seq
 
--- Not by an index: that of open runs is in another order, and would be sorted for each page.
+-- name: loaded_attempts
+SELECT {attempt_columns} FROM attempt WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, key, number
+
+-- name: loaded_messages
+SELECT {message_columns} FROM message WHERE run IN (SELECT value FROM json_each(?)) ORDER BY pos
+
+-- By number: an index would give another order, and would be sorted for each page.
 -- name: open_runs
 SELECT {run_columns} FROM run NOT INDEXED
 WHERE status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
@@ -204,20 +267,16 @@ WHERE run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq
 
 -- name: parked_runs
-SELECT {run_columns} FROM run
-WHERE status = 2 AND wake_at_ms IS NULL AND status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
-
--- name: next_active
-SELECT number FROM run
-WHERE status = 1 AND wake_at_ms = 0 AND status <= 2 AND number > ? ORDER BY number LIMIT 1
+SELECT {run_columns} FROM run WHERE status = 2 AND number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: sleeping_runs
 SELECT wake_at_ms, number FROM run
-WHERE status = 1 AND status <= 2 AND wake_at_ms > 0 AND (wake_at_ms, number) > (?, ?) AND wake_at_ms <= ?
+WHERE status = 1 AND lease = ? AND wake_at_ms > 0 AND (wake_at_ms, number) > (?, ?) AND wake_at_ms <= ?
 ORDER BY wake_at_ms, number LIMIT 0 + ?
 
 -- name: messages
-SELECT {message_columns} FROM message WHERE pos > ? ORDER BY pos LIMIT 0 + ?
+SELECT run.lease, {message_columns} FROM message LEFT JOIN run ON run.number = message.run
+WHERE pos > ? ORDER BY pos LIMIT 0 + ?
 
 -- name: messages_for
 SELECT {message_columns} FROM message WHERE run = ? ORDER BY pos
@@ -247,7 +306,9 @@ SELECT {run_columns} FROM run WHERE parent = ? AND latest ORDER BY number
 SELECT {reply_columns} FROM reply WHERE request = ?
 
 -- name: counts
-SELECT status, count(*) FROM run WHERE status <= 2 GROUP BY status
+SELECT status, count(*) FROM run WHERE status = 1 GROUP BY status
+UNION ALL
+SELECT status, count(*) FROM run WHERE status = 2 GROUP BY status
 UNION ALL
 SELECT status, count(*) FROM run WHERE status > 2 AND latest GROUP BY status
 
@@ -310,6 +371,11 @@ FROM run GROUP BY id HAVING sum(latest) <> 1 OR max(generation) <> max(generatio
 SELECT 'Run ''' || id || ''' (number ' || number || ') has status ' || status || ' and end time '
     || coalesce(ended_at_ms, 'none') || ', which do not go together.'
 FROM run WHERE (status > 2) <> (ended_at_ms IS NOT NULL)
+
+-- name: check_leases
+SELECT 'Run ''' || id || ''' (number ' || number || ') belongs to lease ' || lease
+    || ', of which nothing is known: no worker takes it up.'
+FROM run WHERE status <= 2 AND lease <> 0 AND lease NOT IN (SELECT lease.number FROM lease)
 
 -- name: blob_uses
 SELECT input AS blob FROM run WHERE typeof(input) = 'integer'

@@ -1,23 +1,42 @@
 """The store in one SQLite file. Read this first; each line says which file does the work.
 
 `connection` opens the file and passes or refuses it; `lease` says who may
-write; `write` writes a batch, with `starts`, `messages` and `blobs`; `read`
-reads. The SQL is in `statements.sql`, the tables in `migrations/`.
+write, `claims` which run is whose; `write` writes a batch, with `starts`,
+`messages` and `blobs`; `read` reads; `moving` reads and writes whole runs. The SQL is
+in `statements.sql` and `moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import apsw
 
 from ...core.records import Message, Record, RunRow
-from ..base import AttemptRow, Batch, Committed, Lease, Reply, RunQuery, StateRow, WorkerRow
+from ..base import (
+    AttemptRow,
+    Batch,
+    Committed,
+    Lease,
+    Loaded,
+    MessagePage,
+    MoveCursor,
+    MoveMark,
+    MovePage,
+    Reply,
+    RunQuery,
+    StateRow,
+    WorkerRow,
+)
+from ..moves import refuse_closed
 from .check import find_wrongs
+from .claims import Claims
 from .connection import Database, find_place
 from .lease import Leases
+from .marks import read_mark
+from .moving import Moves
 from .read import Reader
 from .write import remove_ended, write_batch, write_submission
 
@@ -29,6 +48,8 @@ class SqliteStore:
     date. Raises StoreNotOurs, StoreVersionError, StoreReadOnly or StoreUnavailable.
     """
 
+    reads_block = False
+
     def __init__(
         self, path_or_url: str | os.PathLike[str], *, busy_timeout_ms: int = 5_000, only_look: bool = False
     ) -> None:
@@ -39,11 +60,32 @@ class SqliteStore:
         place = find_place(path_or_url)
         self._database = Database(place, busy_timeout_ms=busy_timeout_ms, only_look=only_look)
         self.url = self._database.url
+        self.address = f"sqlite:///{place.path}"
         self._leases = Leases(self._database)
+        self._claims = Claims(self._database, self._leases)
         self._reader = Reader(self._database)
+        self._moves = Moves(self._database, self._leases, self._reader)
+
+    def listen(self, heard: Callable[[], None]) -> bool:
+        return False
+
+    def changed(self) -> bool:
+        return self._database.changed()
+
+    def clock_offset_ms(self) -> int:
+        return 0
 
     def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
         return self._leases.acquire(worker, now_ms=now_ms, ttl_ms=ttl_ms)
+
+    def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
+        return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
+
+    def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
+        return self._claims.claim_these(lease, runs, now_ms=now_ms)
+
+    def free_workflows(self, *, now_ms: int) -> list[str]:
+        return self._claims.free_workflows(now_ms=now_ms)
 
     def renew(self, lease: Lease, *, now_ms: int, ttl_ms: int) -> None:
         self.commit(lease, Batch(leases=now_ms + ttl_ms))
@@ -51,19 +93,20 @@ class SqliteStore:
     def release(self, lease: Lease) -> None:
         self._leases.release(lease)
 
-    def worker(self, *, now_ms: int) -> WorkerRow | None:
-        return self._leases.worker(now_ms=now_ms)
+    def workers(self, *, now_ms: int) -> list[WorkerRow]:
+        return self._leases.workers(now_ms=now_ms)
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         with self._database.transaction() as connection:
             self._leases.check_fence(connection, lease)
-            committed = write_batch(connection, batch, url=self.url)
+            committed = write_batch(connection, batch, lease=lease.number, url=self.url)
             if batch.leases:
                 self._leases.extend(connection, lease, until_ms=batch.leases)
         return committed
 
     def submit(self, batch: Batch) -> Committed:
         with self._database.transaction() as connection:
+            refuse_closed(read_mark(connection), self.url)
             return write_submission(connection, batch, url=self.url)
 
     def run_by_id(self, run_id: str, *, generation: int | None = None) -> RunRow | None:
@@ -77,8 +120,8 @@ class SqliteStore:
     def records(self, run: int) -> list[Record]:
         return self._reader.records(run)
 
-    def active_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
-        return self._reader.active_runs(after=after, limit=limit)
+    def load(self, runs: Sequence[int]) -> list[Loaded]:
+        return self._reader.load(runs)
 
     def open_runs(self, *, after: int, limit: int) -> list[tuple[RunRow, list[Record]]]:
         return self._reader.open_runs(after=after, limit=limit)
@@ -86,11 +129,13 @@ class SqliteStore:
     def parked_runs(self, *, after: int, limit: int) -> list[RunRow]:
         return self._reader.runs_listed("parked_runs", after, limit)
 
-    def sleeping_runs(self, *, after: tuple[int, int], until_ms: int, limit: int) -> list[tuple[int, int]]:
-        return self._reader.sleeping_runs(after=after, until_ms=until_ms, limit=limit)
+    def sleeping_runs(
+        self, lease: Lease, *, after: tuple[int, int], until_ms: int, limit: int
+    ) -> list[tuple[int, int]]:
+        return self._reader.sleeping_runs(lease, after=after, until_ms=until_ms, limit=limit)
 
-    def messages(self, *, after: int, limit: int) -> list[Message]:
-        return self._reader.messages(after=after, limit=limit)
+    def messages(self, lease: Lease, *, after: int, limit: int) -> MessagePage:
+        return self._reader.messages(lease, after=after, limit=limit)
 
     def messages_for(self, run: int) -> list[Message]:
         return self._reader.messages_for(run)
@@ -121,10 +166,23 @@ class SqliteStore:
 
     def remove_ended(self, *, before_ms: int, limit: int) -> int:
         with self._database.transaction() as connection:
+            refuse_closed(read_mark(connection), self.url)
             return remove_ended(connection, before_ms=before_ms, limit=limit)
 
     def check(self) -> Iterator[str]:
         return find_wrongs(self._database)
+
+    def move_mark(self) -> MoveMark | None:
+        return self._moves.mark()
+
+    def mark_move(self, before: MoveMark | None, after: MoveMark | None, *, now_ms: int) -> None:
+        self._moves.change(before, after, now_ms=now_ms)
+
+    def export_page(self, after: MoveCursor, *, limit: int, bytes_max: int) -> MovePage:
+        return self._moves.export_page(after, limit=limit, bytes_max=bytes_max)
+
+    def import_page(self, mark: MoveMark, page: MovePage) -> None:
+        self._moves.import_page(mark, page)
 
     def versions(self) -> dict[str, str]:
         return {

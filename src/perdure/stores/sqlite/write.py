@@ -13,10 +13,12 @@ from itertools import chain
 
 import apsw
 
-from ...core.records import Message, MessageKind, Record, Status
+from ...core.records import Record, Status
 from ..base import Batch, Committed, StartOutcome
+from ..transactions import do_transactions
 from .blobs import any_large, write_rows
 from .checksums import with_checksums, with_end_checksums
+from .lending import lent, savepoint
 from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
@@ -29,6 +31,7 @@ _FORGET = SQL["forget_records"]
 _FORGET_LENGTH = SQL["forget_length"]
 _END = SQL["end_run"]
 _WAKE = SQL["wake_run"]
+_FREE = SQL["free_run"]
 _STATE = SQL["upsert_state"]
 _ATTEMPT = SQL["upsert_attempt"]
 _TAKE = SQL["take_message"]
@@ -45,16 +48,20 @@ _REMOVALS = tuple(
 )  # fmt: skip
 
 
-def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:
-    """Write all of `batch` but its renewal of the lease."""
+def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: str) -> Committed:
+    """Write all of `batch` but its renewal of the lease, to which the runs that it starts belong."""
     outcomes: list[StartOutcome] = []
+    if batch.transactions:
+        with lent(connection):
+            do_transactions(batch, connection, lambda: savepoint(connection, url=url))
     if batch.ends:
-        write_rows(connection, _END, batch.ends, (1,), with_end_checksums)
+        ends = [(*end, lease) for end in batch.ends]
+        write_rows(connection, _END, ends, (1,), with_end_checksums)
         again = [(end.run,) for end in batch.ends if end.status == Status.RUNNING]
         if again:
             connection.executemany(_REMOVE_ATTEMPTS, again)
     if batch.starts:
-        outcomes = write_starts(connection, batch.starts, url=url)
+        outcomes = write_starts(connection, batch.starts, lease=lease, url=url)
     if batch.forgotten:
         connection.executemany(_FORGET, batch.forgotten)
         connection.executemany(_FORGET_LENGTH, [(run,) for run, _ in batch.forgotten])
@@ -62,6 +69,8 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
         _write_records(connection, batch.records)
     if batch.wakes:
         connection.executemany(_WAKE, batch.wakes)
+    if batch.freed:
+        connection.executemany(_FREE, [(number,) for number in batch.freed])
     if batch.states:
         write_rows(connection, _STATE, batch.states, (3,))
     if batch.attempts:
@@ -76,17 +85,10 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, url: str) -> Commi
 
 
 def write_submission(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:
-    """Write the starts and messages of a process that holds no lease; tell the worker of the starts."""
+    """Write the starts and messages of a process that holds no lease: what it starts is free."""
     sent = Batch(starts=batch.starts, messages=batch.messages)
     assert sent == batch, "only starts and messages can be written without the lease"
-    committed = write_batch(connection, sent, url=url)
-    told = [
-        Message(0, run.number, MessageKind.STARTED, "", None, "", run.created_at_ms)
-        for verdict, run, _ in committed.starts
-        if verdict == "started"
-    ]
-    send_messages(connection, told)
-    return committed
+    return write_batch(connection, sent, lease=0, url=url)
 
 
 def remove_ended(connection: apsw.Connection, *, before_ms: int, limit: int) -> int:

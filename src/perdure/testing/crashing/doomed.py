@@ -133,7 +133,7 @@ class InlineCommitter(Committer):
             self._write(group)
             self._finish(group)
 
-    def run_between(self, chore: Callable[[], T], then: Callable[[T], None]) -> None:
+    def run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
         self._loop.call_soon(then, chore())
 
 
@@ -149,7 +149,7 @@ class WatchedStep:
         self._world = world
         self._store = store
         self._resident = resident
-        self.place: Place = "loop" if definition.place == "loop" else "thread"
+        self.place: Place = definition.place if definition.place != "process" else "thread"
 
     @property
     def fn(self) -> Callable[..., Any]:
@@ -180,11 +180,14 @@ class WatchedStep:
         begun = self._begin(args, kwargs)
         if begun is None:
             raise _dead()
+        is_dead = False
         try:
             return self._definition.fn(*args, **kwargs)
         finally:
-            self._dies_after(begun)
+            is_dead = self._dies_after(begun)
             self._world.stir()
+            if is_dead and self.place == "transaction":
+                raise _dead()  # and so nothing of it is written
 
     def _is_gone(self) -> bool:
         # A worker that is held up goes on with the steps that it has begun, and begins no other.
@@ -258,8 +261,8 @@ class DoomedEngine(HarnessEngine):
     def _fatal(self, error: BaseException) -> None:
         """It was meant to die: no word in the log."""
         assert self._driver is not None
-        if self._inbox is not None:
-            self._inbox.stop()
+        if self._lookout is not None:
+            self._lookout.stop()
         if self._keeper is not None:
             self._keeper.stop()
         self._driver.abandon()
@@ -285,4 +288,5 @@ class DoomedEngine(HarnessEngine):
             if (error := self._driver.committer.error) is not None:
                 error.__traceback__ = None
             vars(self._driver).clear()
-            self._driver = self._inbox = self._parked = self._retention = self.on_asked = None
+            self._driver = self._lookout = self._claims = None
+            self._parked = self._retention = self.on_asked = None

@@ -81,12 +81,9 @@ def leftovers(store: Store, rows: list[RunRow]) -> str:
     running = [row.id for row in rows if row.status == Status.RUNNING]
     if running:
         return f"run {running[0]!r} was left running"
-    numbers = {row.number: row for row in rows if row.status != Status.PARKED}
-    for message in store.messages(after=0, limit=_RUNS_MAX):
-        if message.run in numbers:
-            return f"a message to run {numbers[message.run].id!r}, which has ended, was left behind"
-    for at_ms, number in store.sleeping_runs(after=(0, 0), until_ms=1 << 62, limit=1):
-        return f"a timer of run {numbers[number].id!r} was left behind ({at_ms})"
+    for row in rows:
+        if row.status != Status.PARKED and store.messages_for(row.number):
+            return f"a message to run {row.id!r}, which has ended, was left behind"
     return ""
 
 

@@ -1,0 +1,122 @@
+"""One engine on PostgreSQL: steps a second, one step after another, and what each of them writes.
+
+2,000 runs of 10 steps, all started at once, as in `throughput`; then one run of steps that
+follow each other; then an engine that has nothing to do. The server is on this machine.
+
+Limits: rows a second (and bytes of the server's log a row) that one connection puts into
+a log with an index (run, seq), as arrays, in commits of 2,000 rows; the commit of one row on
+one connection; one row a step; one look a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from perdure import Engine
+
+from .measure import Figure, Work
+from .server import Server, running_server
+from .work import one_by_one
+
+STEPS = 10
+
+
+class _Many(NamedTuple):
+    """What many runs at once came to."""
+
+    steps_per_second: float
+    log_bytes_per_step: float
+    rows_per_step: float
+
+
+def measure(work: Work) -> Iterator[Figure]:
+    with running_server(work) as server:
+        yield from _at_once(server, work)
+        yield _one_by_one(server, work)
+        yield _idle(server, work)
+
+
+def _at_once(server: Server, work: Work) -> Iterator[Figure]:
+    runs = work.size(2_000, quick=50)
+    found: list[_Many] = []
+    raw: list[tuple[float, float]] = []
+    for _ in work.repeats():
+        before = server.write_log(runs * STEPS)
+        with server.fresh_url() as url:
+            found.append(asyncio.run(_run_many(server, url, runs)))
+        after = server.write_log(runs * STEPS)
+        raw.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
+    yield Figure(
+        "throughput on PostgreSQL", "steps/s", [one.steps_per_second for one in found],
+        "rows/s as arrays, in commits of 2,000", [rows for rows, _ in raw], better="more",
+    )  # fmt: skip
+    yield Figure(
+        "written per step on PostgreSQL", "bytes", [one.log_bytes_per_step for one in found],
+        "a row of the raw log", [size for _, size in raw],
+    )  # fmt: skip
+    yield Figure(
+        "rows per step on PostgreSQL", "rows", [one.rows_per_step for one in found], "its record",
+        [1.0 for _ in found],
+    )  # fmt: skip
+
+
+async def _run_many(server: Server, url: str, runs: int) -> _Many:
+    async with Engine(url) as engine:
+        await engine.run(one_by_one(STEPS))  # what is made once is made before
+        bytes_before, rows_before = server.written_bytes(), _rows(server)
+        began = time.perf_counter()
+        started = await asyncio.gather(*(engine.start(one_by_one(STEPS)) for _ in range(runs)))
+        await asyncio.gather(*(run.result() for run in started))
+        spent = time.perf_counter() - began
+        written = server.written_bytes() - bytes_before
+    # The engine is closed: the server has counted all that its connections did.
+    return _Many(
+        runs * STEPS / spent, written / (runs * STEPS), (_rows(server) - rows_before) / (runs * STEPS)
+    )
+
+
+def _rows(server: Server) -> float:
+    return server.number(
+        "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables "
+        "WHERE relname IN ('run', 'record', 'message', 'lease', 'state', 'attempt')"
+    )
+
+
+def _one_by_one(server: Server, work: Work) -> Figure:
+    steps = work.size(500, quick=20)
+    values: list[float] = []
+    limits: list[float] = []
+    for _ in work.repeats():
+        before = server.commit_ms(steps)
+        with server.fresh_url() as url:
+            values.append(asyncio.run(_milliseconds_per_step(url, steps)))
+        limits.append((before + server.commit_ms(steps)) / 2)
+    return Figure("sequential step on PostgreSQL", "ms", values, "a commit of one row", limits)
+
+
+async def _milliseconds_per_step(url: str, steps: int) -> float:
+    async with Engine(url) as engine:
+        await engine.run(one_by_one(1))
+        began = time.perf_counter()
+        await engine.run(one_by_one(steps))
+        return (time.perf_counter() - began) / steps * 1_000
+
+
+def _idle(server: Server, work: Work) -> Figure:
+    seconds = work.size(30, quick=3)
+    with server.fresh_url() as url:
+        rate = asyncio.run(_transactions_per_second(server, url, seconds))
+    return Figure("idle worker on PostgreSQL", "transactions/s", [rate], "one look a second", [1.0])
+
+
+async def _transactions_per_second(server: Server, url: str, seconds: int) -> float:
+    """By the server's own count, which is a second behind; less the two that ask for it."""
+    count = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    async with Engine(url):
+        await asyncio.sleep(2)  # what is done at the beginning is over, and counted
+        before = server.number(count)
+        await asyncio.sleep(seconds)
+        return max(0.0, server.number(count) - before - 1) / seconds

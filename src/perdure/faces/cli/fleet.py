@@ -1,0 +1,78 @@
+"""Several workers of one command: processes of their own, looked after by one that runs nothing.
+
+A worker that was killed is started again, each time after a longer pause. One that
+ends by itself has said why, and would do so again: then all are stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from .endings import ExitCode
+from .output import say
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+async def keep_fleet(arguments: Sequence[str], count: int, *, store: str) -> ExitCode:
+    """Keep `count` workers with these arguments until a signal, or the end of one of them."""
+    # Not as an argument, which everybody on the machine can read: it may hold a password.
+    fleet = _Fleet(arguments, {**os.environ, "PERDURE_STORE": store})
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, fleet.stop, number)
+    codes = await asyncio.gather(*(fleet.keep_one() for _ in range(count)))
+    return ExitCode(max(codes))
+
+
+@dataclass
+class _Fleet:
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    alive: set[asyncio.subprocess.Process] = field(default_factory=set[asyncio.subprocess.Process])
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Pass a signal on; the second one ends them at once, as it does a single worker."""
+        self.stopping.set()
+        for process in self.alive:
+            process.send_signal(number)
+
+    async def keep_one(self) -> int:
+        """Keep one worker alive. Gives its exit code when it is to end, or has ended by itself."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            code = await self._run_one()
+            if code >= 0 or self.stopping.is_set():
+                if not self.stopping.is_set():
+                    self.stop()
+                return max(code, 0)
+            say(f"A worker was ended by signal {-code}; another is started in {pause_s:g} s.")
+            await self._pause(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    async def _run_one(self) -> int:
+        if self.stopping.is_set():
+            return 0
+        # In a session of its own: Ctrl-C reaches it through this process, and only once.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "perdure", "worker", *self.arguments),
+            env=self.environment,
+            start_new_session=True,
+        )
+        self.alive.add(process)
+        try:
+            return await process.wait()
+        finally:
+            self.alive.discard(process)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)

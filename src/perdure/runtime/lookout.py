@@ -1,0 +1,75 @@
+"""The lookout: when to look for what other processes have written.
+
+Into a file it is looked fifty times a second whether anything was written at all, which
+costs a few microseconds, and only then for what. A server tells; it is asked once
+a second for runs to take up, and now and then for messages, since it may not have told.
+Once a second all is looked for in any case: a worker that died writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..stores.base import Store
+
+_TICK_S = 0.02
+_TICK_OF_SERVER_S = 1.0
+_TICKS_FOR_ALL = 50
+_TICKS_OF_SERVER_FOR_ALL = 5
+
+
+class Lookout:
+    """Calls on those that look, at the right times."""
+
+    def __init__(
+        self, store: Store, look_for_messages: Callable[[], None], look_for_runs: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._look_for_messages = look_for_messages
+        self._look_for_runs = look_for_runs
+        self._loop = asyncio.get_running_loop()
+        self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look from now on when there may be something."""
+        if not self._store.reads_block:
+            self._timer = self._loop.call_later(_TICK_S, self._tick_file)
+        elif self._store.listen(self._hear):
+            self._tick_server()
+            self._look()  # nobody heard before
+        else:
+            self._tick_deaf()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._look_for_messages()
+        self._look_for_runs()
+
+    def _hear(self) -> None:
+        """The store tells, on a thread of its own."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _tick_file(self) -> None:
+        self._timer = self._loop.call_later(_TICK_S, self._tick_file)
+        self._ticks = (self._ticks + 1) % _TICKS_FOR_ALL
+        if self._store.changed() or not self._ticks:
+            self._look()
+
+    def _tick_server(self) -> None:
+        self._timer = self._loop.call_later(_TICK_OF_SERVER_S, self._tick_server)
+        self._ticks = (self._ticks + 1) % _TICKS_OF_SERVER_FOR_ALL
+        if not self._ticks:
+            self._look_for_messages()
+        self._look_for_runs()
+
+    def _tick_deaf(self) -> None:
+        """A server that cannot tell, behind a pooler perhaps, is asked for both each time."""
+        self._timer = self._loop.call_later(_TICK_OF_SERVER_S / 4, self._tick_deaf)
+        self._look()
