@@ -31,11 +31,12 @@ from examples.checkout.scenes import (
 from examples.checkout.workflow import Order
 
 
-@pytest.fixture(params=["sqlite", "temporal"])
+@pytest.fixture(params=["sqlite", "postgres", "temporal"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the runs are kept: the story is the same everywhere."""
-    if request.param == "temporal":
-        return request.getfixturevalue("temporal_url")
+    if request.param != "sqlite":
+        found: str = request.getfixturevalue(f"{request.param}_url")
+        return found
     return f"sqlite:///{tmp_path / 'checkout.db'}"
 
 
