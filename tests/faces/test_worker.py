@@ -17,7 +17,7 @@ def test_a_worker_takes_up_what_was_started_and_stops_when_asked(
 ) -> None:
     perdure("start", "shop:hanging", "--input", "3", "--id", "one")
 
-    with spawn("worker", "shop") as worker:
+    with spawn("worker", "shop", "--grace", "0.1") as worker:
         next_line(worker, "Took up 1 run", of="stderr")
         next_line(worker, "hangs")
         worker.send_signal(number)
