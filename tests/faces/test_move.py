@@ -60,6 +60,7 @@ def test_moving_to_postgres_and_back(perdure: Perdure, postgres_url: str) -> Non
         ("run", "shop.py:plus", "-i", "1"),
         ("worker", "shop.py"),
         ("doctor",),
+        ("deploy-check", "shop.py"),
     ],
 )
 def test_every_command_on_a_store_that_was_left_says_where_the_runs_are(

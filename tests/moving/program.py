@@ -36,7 +36,7 @@ async def draw() -> str:
 
 
 @workflow
-async def waits(name: str) -> str:
+async def waits_long(name: str) -> str:
     await work(f"{name} before")
     stage.set("asked")
     said = await go.receive()
@@ -46,12 +46,12 @@ async def waits(name: str) -> str:
 
 
 @workflow
-async def collects(count: int) -> list[str]:
+async def collects_all(count: int) -> list[str]:
     return [await go.receive() for _ in range(count)]
 
 
 @workflow
-async def sleeps(seconds: float) -> str:
+async def sleeps_for_long(seconds: float) -> str:
     await work("sleeper before")
     stage.set("asleep")
     await asyncio.sleep(seconds)
@@ -59,14 +59,14 @@ async def sleeps(seconds: float) -> str:
 
 
 @workflow
-async def parks() -> str:
+async def parks_itself() -> str:
     return await work("parked")
 
 
 @workflow
-async def has_child(name: str) -> str:
+async def has_one_child(name: str) -> str:
     await work("parent before")
-    child = await start_child(waits(name), id=f"{name}-child")
+    child = await start_child(waits_long(name), id=f"{name}-child")
     stage.set("started")
     said = await child
     await work("parent after")
@@ -74,7 +74,7 @@ async def has_child(name: str) -> str:
 
 
 @workflow
-async def adds() -> int:
+async def adds_up() -> int:
     total = 0
 
     @add.handle
@@ -98,7 +98,7 @@ async def goes_round(left: int) -> str:
 
 
 @workflow
-async def draws() -> int:
+async def draws_lots() -> int:
     picture = await draw()
     stage.set("drawn")
     await go.receive()

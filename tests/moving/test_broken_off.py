@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from perdure.errors import StoreMoved
 from perdure.moving import abandon_between, move, move_between
 from perdure.moving.marking import opened
-from perdure.stores.base import MoveMark, MovePage, Store
-from tests.moving.conftest import RUNS, fill, homes, ids_in
+from perdure.stores.base import MoveMark, MovePage, RunQuery, Store
+from tests.moving.conftest import RUNS, break_off, fill, homes, ids_in
 
 ALL = sorted(f"run-{n}" for n in range(RUNS))
 
@@ -192,6 +193,27 @@ def test_of_two_processes_with_the_same_move_the_later_one_has_it(urls: tuple[st
     assert ids_in(urls[1]) == ALL
 
 
+@pytest.mark.parametrize("step", ["closing", "closed", "copy", "compare"])
+def test_a_process_that_was_overtaken_writes_nothing_more_even_if_the_later_one_stopped(
+    urls: tuple[str, str], step: str
+) -> None:
+    fill(urls[0])
+    overtaken: list[int] = []
+
+    def overtake(progress: Any) -> None:
+        if progress.step == step and not overtaken:
+            overtaken.append(progress.done)
+            break_off(urls, at="closed")
+
+    with pytest.raises(StoreMoved, match="in other hands"):
+        move(*urls, progress=overtake)
+
+    assert homes(*urls) == []
+    with opened(urls[1], create=False) as target:
+        rows = target.list_runs(RunQuery(limit=RUNS))
+    assert len(rows) == {"closing": 0, "closed": 0, "copy": 500, "compare": RUNS}[step]
+
+
 @pytest.mark.parametrize("step", ["closed", "copy", "compare"])
 def test_a_move_that_is_undone_by_somebody_else_stops(urls: tuple[str, str], step: str) -> None:
     from perdure.moving import abandon
@@ -208,3 +230,22 @@ def test_a_move_that_is_undone_by_somebody_else_stops(urls: tuple[str, str], ste
     assert homes(*urls) == [urls[0]]
     assert ids_in(urls[0]) == ALL
     assert ids_in(urls[1]) == []
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_undoing_that_is_killed_beside_a_move_that_goes_on_leaves_a_home(
+    place: Callable[[], Place], moment: int
+) -> None:
+    both = place()
+
+    def undo(progress: Any) -> None:
+        if progress.step == "compare" and progress.done == RUNS:
+            both.do(abandon_between, moment)
+
+    with suppress(StoreMoved):
+        move(both.source, both.target, progress=undo)
+
+    if not both.homes():
+        both.do(move_between)
+    assert len(both.homes()) == 1
+    assert ids_in(both.homes()[0]) == ALL

@@ -15,6 +15,8 @@ from perdure.moving import abandon, move
 from perdure.moving.marking import opened
 from tests.moving.conftest import RUNS, fill, homes, ids_in
 
+pytestmark = pytest.mark.slow
+
 ALL = sorted(f"run-{n}" for n in range(RUNS))
 STAGES = {
     "read": (None, None),

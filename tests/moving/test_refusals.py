@@ -15,7 +15,7 @@ from perdure.moving import abandon, move
 from perdure.stores.base import Batch
 from perdure.stores.opening import open_store
 from tests.moving.conftest import break_off, fill, homes, ids_in
-from tests.moving.program import waits
+from tests.moving.program import waits_long
 from tests.stores.build import LARGE, new_run, record
 
 
@@ -64,6 +64,19 @@ def test_runs_are_not_moved_where_others_are(urls: tuple[str, str]) -> None:
 
     with pytest.raises(StoreError, match=r"runs of its own.*Nothing was moved"):
         move(*urls)
+
+    assert [ids_in(url) for url in urls] == [["run-0", "run-1", "run-2"], ["run-0", "run-1"]]
+
+
+def test_a_target_that_others_take_at_the_last_moment_leaves_the_source_open(urls: tuple[str, str]) -> None:
+    fill(urls[0], 3)
+
+    def take(progress: object) -> None:
+        if getattr(progress, "step", "") == "closing":
+            fill(urls[1], 2)
+
+    with pytest.raises(StoreError, match="runs of its own"):
+        move(*urls, progress=take)
 
     assert [ids_in(url) for url in urls] == [["run-0", "run-1", "run-2"], ["run-0", "run-1"]]
 
@@ -206,7 +219,7 @@ async def test_a_start_in_between_that_the_source_took_is_moved(paths: tuple[str
 
         def start(progress: object) -> None:
             if getattr(progress, "step", "") == "read":
-                starting = client.start(waits("late"), id="late")
+                starting = client.start(waits_long("late"), id="late")
                 asyncio.run_coroutine_threadsafe(starting, loop).result()
 
         await asyncio.to_thread(move, *paths, progress=start)

@@ -128,7 +128,10 @@ class _Move:
     def do(self) -> Moved:
         source, target = self._source, self._target
         if source.address == target.address:
-            raise StoreError(f"'{source.url}' and '{target.url}' are one and the same store.")
+            raise StoreError(
+                f"'{source.url}' and '{target.url}' are one and the same store. Nothing was moved.",
+                hint="Name another file, or another ?schema= of the database.",
+            )
         refuse_workers(source)
         refuse_workers(target)
         here, there = source.move_mark(), target.move_mark()
