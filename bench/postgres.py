@@ -22,6 +22,8 @@ from .server import Server, running_server
 from .work import one_by_one
 
 STEPS = 10
+_ROWS = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables"
+_TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 
 
 class _Many(NamedTuple):
@@ -45,8 +47,10 @@ def _at_once(server: Server, work: Work) -> Iterator[Figure]:
     raw: list[tuple[float, float]] = []
     for _ in work.repeats():
         before = server.write_log(runs * STEPS)
+        rows = server.count(_ROWS)
         with server.fresh_url() as url:
-            found.append(asyncio.run(_run_many(server, url, runs)))
+            rate, written = asyncio.run(_run_many(server, url, runs))
+            found.append(_Many(rate, written, (server.count(_ROWS) - rows) / (runs * STEPS)))
         after = server.write_log(runs * STEPS)
         raw.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
     yield Figure(
@@ -63,26 +67,17 @@ def _at_once(server: Server, work: Work) -> Iterator[Figure]:
     )  # fmt: skip
 
 
-async def _run_many(server: Server, url: str, runs: int) -> _Many:
+async def _run_many(server: Server, url: str, runs: int) -> tuple[float, float]:
+    """Steps a second, and bytes of the server's log a step."""
     async with Engine(url) as engine:
         await engine.run(one_by_one(STEPS))  # what is made once is made before
-        bytes_before, rows_before = server.written_bytes(), _rows(server)
+        before = server.written_bytes()
         began = time.perf_counter()
         started = await asyncio.gather(*(engine.start(one_by_one(STEPS)) for _ in range(runs)))
         await asyncio.gather(*(run.result() for run in started))
         spent = time.perf_counter() - began
-        written = server.written_bytes() - bytes_before
-    # The engine is closed: the server has counted all that its connections did.
-    return _Many(
-        runs * STEPS / spent, written / (runs * STEPS), (_rows(server) - rows_before) / (runs * STEPS)
-    )
-
-
-def _rows(server: Server) -> float:
-    return server.number(
-        "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables "
-        "WHERE relname IN ('run', 'record', 'message', 'lease', 'state', 'attempt')"
-    )
+        written = server.written_bytes() - before
+    return runs * STEPS / spent, written / (runs * STEPS)
 
 
 def _one_by_one(server: Server, work: Work) -> Figure:
@@ -107,16 +102,19 @@ async def _milliseconds_per_step(url: str, steps: int) -> float:
 
 def _idle(server: Server, work: Work) -> Figure:
     seconds = work.size(30, quick=3)
-    with server.fresh_url() as url:
-        rate = asyncio.run(_transactions_per_second(server, url, seconds))
+    at_once, later = (_transactions(server, idle_s) for idle_s in (0, seconds))
+    rate = (later - at_once) / seconds
     return Figure("idle worker on PostgreSQL", "transactions/s", [rate], "one look a second", [1.0])
 
 
-async def _transactions_per_second(server: Server, url: str, seconds: int) -> float:
-    """By the server's own count, which is a second behind; less the two that ask for it."""
-    count = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+def _transactions(server: Server, idle_s: float) -> float:
+    """How many there are from before an engine opens until after it has closed."""
+    with server.fresh_url() as url:
+        before = server.count(_TRANSACTIONS)
+        asyncio.run(_stay(url, idle_s))
+        return server.count(_TRANSACTIONS) - before
+
+
+async def _stay(url: str, seconds: float) -> None:
     async with Engine(url):
-        await asyncio.sleep(2)  # what is done at the beginning is over, and counted
-        before = server.number(count)
         await asyncio.sleep(seconds)
-        return max(0.0, server.number(count) - before - 1) / seconds

@@ -19,6 +19,8 @@ from .measure import ROWS_PER_COMMIT, Work
 
 OTHER_SERVER = "PERDURE_BENCH_POSTGRES"
 
+_LOOK_EVERY_S = 0.05
+
 _numbers = count(1)
 _LOG = (
     "CREATE TABLE log (pos bigint GENERATED ALWAYS AS IDENTITY, run bigint, seq int, kind int, key text, "
@@ -53,6 +55,12 @@ class Server:
         """The one number that a statement gives."""
         ((value,),) = self.ask(text)
         return float(value)
+
+    def count(self, text: str) -> float:
+        """The same, of what the server counts: when the connections of all stores have ended, and told it."""
+        while self.number("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perdure'"):
+            time.sleep(_LOOK_EVERY_S)
+        return self.number(text)
 
     # -- what it can do by itself ----------------------------------------------------------------
 

@@ -28,6 +28,8 @@ CLAIM_MS, CLAIMED_MS = 1.0, 0.02
 SUBMIT_MS = 0.5
 WAKE_MS = 0.02
 """What it costs the server to tell one listener."""
+TELL_LOCK_MS = 0.1
+"""How long who tells holds the server's one lock for that."""
 RENEW_MS = 0.3
 
 TICK_S, MESSAGES_EVERY, RENEW_S = 1.0, 5, 5.0
@@ -68,6 +70,8 @@ class Found:
     looks_s: list[float] = field(default_factory=list[float])
     taken_up_s: list[float] = field(default_factory=list[float])
     """From the start of a run, or the death of its worker, to its claim."""
+    waits_s: list[float] = field(default_factory=list[float])
+    """For the lock of those that tell; nothing else that a worker does waits for another."""
     in_vain: int = 0
     """Claims that found that others had been quicker."""
     left: int = 0
@@ -97,6 +101,8 @@ class _Simulation:
         self._workers = [_Worker(self._draw.randrange(1_000)) for _ in range(setting.workers)]
         self._free: list[float] = []
         """When each free run came to be due."""
+        self._tell_lock_s = 0.0
+        """When it is free."""
         self._dead: list[float] = []
         """When each worker died whose lease nobody has ended yet."""
         self._alive = setting.workers
@@ -202,7 +208,10 @@ class _Simulation:
         if self.setting.deaf:
             return
         reaches = min(self.setting.hint_reaches or len(self._workers), len(self._workers))
-        told = self._serve("tell", now, WAKE_MS * reaches)
+        locked = max(now, self._tell_lock_s)
+        self._tell_lock_s = locked + TELL_LOCK_MS / 1_000
+        self.found.waits_s.append(locked - now)
+        told = self._serve("tell", self._tell_lock_s, WAKE_MS * reaches)
         for number in self._draw.sample(range(len(self._workers)), reaches):
             if self._workers[number].is_looking:
                 self._workers[number].looks_again = True
@@ -257,7 +266,7 @@ def _chapters(base: Setting) -> Sequence[tuple[str, Sequence[Setting]]]:
         ),
         (
             "Both: more starts, and a death",
-            [replace(mended, starts_per_second=1_000), replace(mended, starts_per_second=3_000),
+            [*(replace(mended, starts_per_second=rate) for rate in (1_000, 3_000)),
              replace(mended, starts_per_second=0, deaths=1)],
         ),
     )  # fmt: skip
@@ -265,7 +274,7 @@ def _chapters(base: Setting) -> Sequence[tuple[str, Sequence[Setting]]]:
 
 _HEAD = (
     "workers  starts/s  statements/s   busy   look p50    p99   taken up p50     p99"
-    "  in vain/run  most/mean  left"
+    "  lock wait p99  in vain/run  most/mean  left"
 )
 
 
@@ -280,6 +289,7 @@ def _line(setting: Setting, found: Found) -> str:
         f"  {min(1.0, found.busy_s / setting.seconds / setting.cores):5.0%}"
         f"  {1_000 * percentile(found.looks_s, 0.5):6.1f} ms {1_000 * percentile(found.looks_s, 0.99):6.0f}"
         f"  {1_000 * percentile(taken, 0.5):9,.0f} ms  {1_000 * percentile(taken, 0.99):6,.0f}"
+        f"  {1_000 * percentile(found.waits_s or [0.0], 0.99):10.1f} ms"
         f"  {found.in_vain / max(1, len(found.taken_up_s)):11.1f}  {most}  {found.left:4,}"
     )
 

@@ -46,7 +46,7 @@ FIGURES = {
     },
     "claims": {
         f"{what}, {store}"
-        for what in ("started by a client and ended", "claimed from the dead and ended", "smaller share")
+        for what in ("started by a client and ended", "claimed from the dead and ended", "larger share")
         for store in ("PostgreSQL", "SQLite")
     },
     "failover": {
@@ -111,3 +111,25 @@ def test_the_page_has_a_place_for_each_table(checkout: Path) -> None:
 
     assert "<!-- bench:figures -->\nours\n<!-- /bench:figures -->" in filled
     assert "<!-- bench:peers -->\ntheirs\n<!-- /bench:peers -->" in filled
+
+
+def test_the_simulation_of_many_workers_is_the_same_for_a_seed_and_loses_no_run() -> None:
+    from bench.simulated_claims import Setting, simulate
+
+    setting = Setting(20, starts_per_second=50, deaths=2, runs_of_each=30, seconds=6)
+
+    found = simulate(setting)
+
+    assert found == simulate(setting)
+    assert len(found.taken_up_s) == sum(found.claims.values())
+    assert found.left < 5
+    assert len(found.taken_up_s) > 2 * 30 + 50 * 5
+
+
+def test_a_simulated_server_is_asked_more_where_every_worker_hears_of_each_start() -> None:
+    from bench.simulated_claims import Setting, simulate
+
+    all_hear = simulate(Setting(100, starts_per_second=50, seconds=2))
+    three_hear = simulate(Setting(100, starts_per_second=50, seconds=2, hint_reaches=3))
+
+    assert all_hear.statements > 5 * three_hear.statements

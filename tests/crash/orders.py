@@ -15,7 +15,7 @@ import sys
 from perdure import Retry, step, step_info, workflow
 
 PARTS = 4
-SECONDS_OF_A_STEP = 0.02
+SECONDS_OF_A_STEP = 0.1
 
 
 def effect() -> None:

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.slow
 
 LEASE_MS = 15_000
 SHORT_LEASE_MS = 1_500
-RUNS = 64
+RUNS = 50
 RUNS_AT_ONCE = 8
-RUNS_BETWEEN_KILLS = 10
+KILLS = 5
 
 Worker = subprocess.Popen[str]
 
@@ -127,13 +127,15 @@ def workers(request: pytest.FixtureRequest, tmp_path: Path, checkout: Path) -> I
 
 
 class Havoc:
-    """Kills one of the workers now and then, and starts another."""
+    """Kills the worker that has just begun a step, now and then, and starts another."""
 
     def __init__(self, workers: Workers, fleet: list[Worker], seed: int) -> None:
         self._workers = workers
         self._fleet = fleet
         self._draw = random.Random(seed)
         self._striking = asyncio.Lock()
+        self._strikes_at = {*self._draw.sample(range(1, RUNS - RUNS_AT_ONCE), KILLS)}
+        """After so many ends."""
         self._ended = 0
         self._recorded: list[tuple[int, set[tuple[str, str]]]] = []
         """What was recorded when the ledger had so many lines."""
@@ -141,13 +143,16 @@ class Havoc:
     async def note_end(self) -> None:
         """A run has ended; perhaps it is time."""
         self._ended += 1
-        if self._ended % RUNS_BETWEEN_KILLS == 0:
+        if self._ended in self._strikes_at:
             async with self._striking:
                 await asyncio.to_thread(self._strike)
 
     def _strike(self) -> None:
-        place = self._draw.randrange(len(self._fleet))
-        self._workers.kill(self._fleet[place].pid)
+        alive = [worker.pid for worker in self._fleet]
+        place = next(
+            alive.index(one.process) for one in self._workers.effects()[::-1] if one.process in alive
+        )
+        self._workers.kill(alive[place])
         journals = self._workers.journals()
         recorded = {(run, key) for run, journal in journals.items() for key in steps_of(journal)}
         self._recorded.append((len(self._workers.effects()), recorded))
@@ -190,7 +195,7 @@ async def test_workers_that_are_killed_again_and_again_do_each_step_once(workers
         found = await order_all(client, havoc)
 
     assert found == {order: [100 * order + part for part in range(PARTS)] for order in range(RUNS)}
-    assert len(workers.killed) == RUNS // RUNS_BETWEEN_KILLS
+    assert len(workers.killed) == KILLS
     assert havoc.done_again() == []
     assert_each_call_was_done_once(workers)
 
@@ -208,6 +213,7 @@ def assert_each_call_was_done_once(workers: Workers) -> None:
     assert len(keys) == len(calls)
     assert set(keys.values()) == {1}
     again = [effect for effects in calls.values() for effect in effects[:-1]]
+    assert again, "no kill has interrupted a step"
     assert [effect for effect in again if effect.process not in workers.killed] == []
 
 
