@@ -23,10 +23,10 @@ from typing import Any
 
 import apsw
 
-from perdure.core.records import Kind, MessageKind, RunRow
+from perdure.core.records import Kind, MessageKind
 from perdure.runtime import lease
-from perdure.stores.base import RunQuery
-from perdure.stores.sqlite import SqliteStore
+from perdure.stores.base import Loaded, RunQuery, Store
+from perdure.stores.opening import open_store
 
 _PATIENCE_S = 60.0
 FINE, FAILED = 0, 70
@@ -86,8 +86,10 @@ def _live(main: Callable[[], Coroutine[Any, Any, object]], errors: Path) -> None
         _die_with_the_parent()
         asyncio.run(main())
     except BaseException:
-        errors.write_text(traceback.format_exc())
-        os._exit(FAILED)
+        try:
+            errors.write_text(traceback.format_exc())
+        finally:  # also where the folder has gone: else this would go on as the row that it is a fork of
+            os._exit(FAILED)
     os._exit(FINE)
 
 
@@ -115,8 +117,10 @@ class Notes:
 class Witness:
     """Watches one store over many lives. Raises AssertionError where a law is broken."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
+        """`url`: of a store that is there already; without it the store is a file in `folder`."""
         self.store = folder / "runs.db"
+        self.url = url or f"sqlite:///{self.store}"
         self.errors = folder / "errors"
         self.ledger = Notes(folder / "ledger")
         """[run, key of the call, idempotency key, effect, keys of calls that must be on record before]"""
@@ -124,60 +128,60 @@ class Witness:
         """["started", run] and ["sent", run, value]"""
         self._done: set[tuple[str, str]] = set()
         self._lines_seen = 0
+        """How many lines of the ledger were looked at."""
+        self._lines_known = 0
+        """How many there were when the store had been read."""
 
     def close(self) -> None:
         self.ledger.close()
         self.acknowledged.close()
 
     def look(self) -> None:
-        """Look at what a life has left."""
+        """Look at what a life has left, or at what several that live have done so far."""
         lines = self.ledger.lines()
-        again = [line[:2] for line in lines[self._lines_seen :] if (line[0], line[1]) in self._done]
+        new = lines[self._lines_seen :]
+        again = [line[:2] for line in lines[self._lines_known :] if (line[0], line[1]) in self._done]
         assert not again, f"I3: on record, and done again: {again}"
-        if self.store.exists():
-            store = SqliteStore(self.store)
+        if self.store.exists() or not self.url.startswith("sqlite:"):
+            store = open_store(self.url)
             try:
                 self._look_at(store)
             finally:
                 store.close()
-        missing = [
-            (line[0], key)
-            for line in lines[self._lines_seen :]
-            for key in line[4]
-            if (line[0], key) not in self._done
-        ]
+        missing = [(line[0], key) for line in new for key in line[4] if (line[0], key) not in self._done]
         assert not missing, f"I1: a workflow went past steps that are not on disk: {missing}"
         self._lines_seen = len(lines)
+        # What one that lives did meanwhile was perhaps done first, and recorded then.
+        self._lines_known = len(self.ledger.lines())
         self._look_at_keys(lines)
 
-    def _look_at(self, store: SqliteStore) -> None:
+    def _look_at(self, store: Store) -> None:
         wrong = list(store.check())
         assert not wrong, f"I12: {wrong}"
         # Read before the store is: a client that lives may be told of more meanwhile.
         acknowledged = self.acknowledged.lines()
-        runs = {run.id: run for run in store.list_runs(RunQuery(limit=10_000))}
-        for run in runs.values():
-            steps = [record.key for record in store.records(run.number) if record.kind == Kind.STEP]
-            assert len({*steps}) == len(steps), f"I2: a step of {run.id} was recorded twice: {steps}"
-            lost = {key for run_id, key in self._done if run_id == run.id} - {*steps}
-            assert not lost, f"I1: steps of {run.id} were on record and are gone: {lost}"
-            self._done.update((run.id, key) for key in steps)
+        numbers = [run.number for run in store.list_runs(RunQuery(limit=10_000))]
+        runs = {loaded.row.id: loaded for loaded in store.load(numbers)}
+        for run_id, loaded in runs.items():
+            steps = [record.key for record in loaded.records if record.kind == Kind.STEP]
+            assert len({*steps}) == len(steps), f"I2: a step of {run_id} was recorded twice: {steps}"
+            lost = {key for run, key in self._done if run == run_id} - {*steps}
+            assert not lost, f"I1: steps of {run_id} were on record and are gone: {lost}"
+            self._done.update((run_id, key) for key in steps)
         for what, run_id, *value in acknowledged:
             assert run_id in runs, f"I1: the start of {run_id} was acknowledged, and it is gone"
             if what == "sent":
-                self._look_for_signal(store, runs[run_id], value[0])
+                self._look_for_signal(runs[run_id], value[0])
 
     @staticmethod
-    def _look_for_signal(store: SqliteStore, run: RunRow, value: int) -> None:
-        recorded = [int(one.payload or b"0") for one in store.records(run.number) if one.kind == Kind.SIGNAL]
-        waiting = [
-            int(one.payload or b"0")
-            for one in store.messages_for(run.number)
-            if one.kind == MessageKind.SIGNAL
-        ]
+    def _look_for_signal(run: Loaded, value: int) -> None:
+        recorded = [int(one.payload or b"0") for one in run.records if one.kind == Kind.SIGNAL]
+        waiting = [int(one.payload or b"0") for one in run.messages if one.kind == MessageKind.SIGNAL]
         found = recorded.count(value) + waiting.count(value)
-        ended = run.ended_at_ms is not None
-        assert found == 1 or (ended and not found), f"I1: signal {value} of {run.id} is there {found} times"
+        ended = run.row.ended_at_ms is not None
+        assert found == 1 or (ended and not found), (
+            f"I1: signal {value} of {run.row.id} is there {found} times"
+        )
 
     @staticmethod
     def _look_at_keys(lines: list[list[Any]]) -> None:

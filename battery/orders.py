@@ -10,7 +10,8 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from perdure import (
@@ -21,6 +22,7 @@ from perdure import (
     RunParked,
     Signal,
     State,
+    StoreUnavailable,
     compensate,
     step,
     step_info,
@@ -118,7 +120,7 @@ async def regret() -> None:
 async def work(witness: Witness, death: Death) -> None:
     """A life: bring all orders to their end."""
     Process.death, Process.ledger = death, witness.ledger
-    engine = HarnessEngine(f"sqlite:///{witness.store}", clock=SystemClock())
+    engine = HarnessEngine(witness.url, clock=SystemClock())
     async with engine:
         engine.faulty.before_commit = lambda batch: death.may_come("before commit")
         engine.faulty.after_commit = lambda batch: death.may_come("after commit")
@@ -128,20 +130,33 @@ async def work(witness: Witness, death: Death) -> None:
 async def serve(witness: Witness) -> None:
     """A life: run whatever others start, for ever."""
     Process.death, Process.ledger = Death(), witness.ledger
-    async with Engine(f"sqlite:///{witness.store}") as engine:
+    async with Engine(witness.url) as engine:
         await engine.serve()
 
 
 async def ask(witness: Witness) -> None:
     """A life of a client: it runs nothing, and brings all orders to their end."""
-    async with Client(f"sqlite:///{witness.store}") as client:
+    async with Client(witness.url) as client:
         await drive_all(client, witness.acknowledged)
 
 
-async def drive_all(client: Client, acknowledged: Notes) -> None:
-    """Start every order, and see that it comes to the right end."""
-    orders = (drive(client, f"order-{number}", acknowledged) for number in range(ORDERS))
-    await asyncio.gather(*orders, drive_regret(client, acknowledged))
+async def drive_all(client: Client, acknowledged: Notes, *, batch: str = "", insists: bool = False) -> None:
+    """Start every order, and see that it comes to the right end.
+
+    `batch`: what the ids begin with. `insists`: asks again, with the same ids, where nothing answered.
+    """
+    work = [partial(drive, client, f"{batch}order-{number}", acknowledged) for number in range(ORDERS)]
+    work.append(partial(drive_regret, client, f"{batch}regret", acknowledged))
+    await asyncio.gather(*(insist(one) if insists else one() for one in work))
+
+
+async def insist(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask until the store answers."""
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)
 
 
 async def drive(client: Client, run_id: str, acknowledged: Notes) -> None:
@@ -161,9 +176,9 @@ async def drive(client: Client, run_id: str, acknowledged: Notes) -> None:
     assert await run.state(stage) == "shipped"
 
 
-async def drive_regret(client: Client, acknowledged: Notes) -> None:
-    run = await client.start(regret(), id="regret")
-    acknowledged.add("started", "regret")
+async def drive_regret(client: Client, run_id: str, acknowledged: Notes) -> None:
+    run = await client.start(regret(), id=run_id)
+    acknowledged.add("started", run_id)
     await run.cancel("regretted")
     while True:
         try:
@@ -174,10 +189,11 @@ async def drive_regret(client: Client, acknowledged: Notes) -> None:
             await run.resume()
 
 
-def assert_all_was_done(folder: Path, witness: Witness) -> None:
+def assert_all_was_done(witness: Witness, batches: Iterable[str] = ("",)) -> None:
     """Every effect came about."""
     effects = {(line[0], line[3]) for line in witness.ledger.lines()}
-    for number in range(ORDERS):
-        expected = {(f"order-{number}", what) for what in ("pay 0", "pay 1", "pay 2", "flaky")}
+    for batch in batches:
+        runs = [f"{batch}order-{number}" for number in range(ORDERS)]
+        expected = {(run, what) for run in runs for what in ("pay 0", "pay 1", "pay 2", "flaky")}
+        expected.add((f"{batch}regret", "give back"))
         assert expected <= effects, f"never done: {expected - effects}"
-    assert ("regret", "give back") in effects, "never given back"

@@ -6,23 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.runtime.committer import Committer
 from perdure.stores.base import Lease
+from perdure.stores.postgres import store as postgres
 from perdure.stores.sqlite.claims import Claims
 from perdure.stores.sqlite.lease import Leases
 
 from .row import Control, Work
 
 _LATE_S = 0.005
+_FENCE = "(SELECT held FROM {s}.lease WHERE number = $1)"
 _TAKE = "UPDATE run SET lease = ? WHERE number = ?"
 
 
 @contextmanager
-def replaced(owner: type, **methods: Any) -> Iterator[None]:
-    """Methods of a class, exchanged while the block lasts."""
+def replaced(owner: type | ModuleType, **methods: Any) -> Iterator[None]:
+    """Methods of a class, or names of a module, exchanged while the block lasts."""
     before = {name: getattr(owner, name) for name in methods}
     try:
         for name, method in methods.items():
@@ -37,6 +40,14 @@ def replaced(owner: type, **methods: Any) -> Iterator[None]:
 def without_the_fence() -> Iterator[None]:
     """Any worker may write, whether it has the lease or not."""
     with replaced(Leases, check_fence=lambda self, connection, lease: None):
+        yield
+
+
+@contextmanager
+def without_the_fence_on_postgres() -> Iterator[None]:
+    """The same; stores that are opened within the block have it."""
+    assert _FENCE in postgres._STATEMENTS
+    with replaced(postgres, _STATEMENTS=postgres._STATEMENTS.replace(_FENCE, "true")):
         yield
 
 

@@ -61,7 +61,7 @@ def _die_at(deaths: list[Moment], folder: Path, planted: AbstractContextManager[
             if Life(_life(witness, Death(), planted), errors=witness.errors).end():
                 break
         witness.look()
-        orders.assert_all_was_done(folder, witness)
+        orders.assert_all_was_done(witness)
     finally:
         witness.close()
 

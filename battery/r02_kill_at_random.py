@@ -55,7 +55,7 @@ def _live_and_die(seed: int, folder: Path) -> int:
                 worker = _worker(witness)
         worker.kill()
         witness.look()
-        orders.assert_all_was_done(folder, witness)
+        orders.assert_all_was_done(witness)
     finally:
         for process in (worker, client):
             if process is not None:

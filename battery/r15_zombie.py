@@ -56,7 +56,7 @@ def _outlive(
         assert not changed, f"I6: a worker without the lease wrote into {', '.join(changed)}"
         assert lost.exists(), "I6: a worker without the lease went on, and was not told"
         witness.look()
-        orders.assert_all_was_done(folder, witness)
+        orders.assert_all_was_done(witness)
     finally:
         for process in (zombie, heir):
             if process is not None:

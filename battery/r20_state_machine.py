@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +81,8 @@ class Modelled:
 class Runs(RuleBasedStateMachine):
     """A worker that crashes, and its clients."""
 
+    make_witness: Callable[[], Witness] = Witness
+
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
@@ -88,19 +90,23 @@ class Runs(RuleBasedStateMachine):
         self._quiet.__enter__()
         self._runner = asyncio.Runner(loop_factory=VirtualLoop)
         self._source = SeededSource(0)
-        self._witness = Witness()
+        self._witness = self.make_witness()
         self._model: dict[str, Modelled] = {}
         self._numbers: dict[str, int] = {}
+        self._url = self._new_store()
         self._do(self._open())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
+    def _new_store(self) -> str:
+        """The URL of a store that is not there yet."""
+        return f"sqlite:///{Path(self._folder.name) / 'runs.db'}"
+
     async def _open(self) -> None:
-        url = f"sqlite:///{Path(self._folder.name) / 'runs.db'}"
         self._clock = VirtualClock()
         workflows = [collect, double]
-        self._engine = SimulatedEngine(url, workflows=workflows, clock=self._clock, source=self._source)
+        self._engine = SimulatedEngine(self._url, workflows=workflows, clock=self._clock, source=self._source)
         self._engine.latency_s, self._engine.witness = lambda: 0.0, self._witness
         await self._engine.__aenter__()
 
@@ -195,16 +201,23 @@ class Runs(RuleBasedStateMachine):
         assert not wrong, wrong
 
 
-def _run(work: Work) -> Counted:
-    broken = _explore(work.trials, of_seed=work.seed)
+def run_with(work: Work, machine: type[Runs]) -> Counted:
+    """Try histories of `machine`, and the control."""
+    broken = _explore(machine, work.trials, of_seed=work.seed)
     failures = [Failure(work.seed, broken)] if broken else []
     for failure in failures:
         work.report(failure)
-    controls = _controls(work) if work.is_whole else ()
+    controls = _controls(work, machine) if work.is_whole else ()
     return Counted(work.trials, failures, controls, (), {"rules in each trial, at most": _RULES})
 
 
-def _explore(examples: int, *, of_seed: int, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)) -> str:
+def _explore(
+    machine: type[Runs],
+    examples: int,
+    *,
+    of_seed: int,
+    phases: Sequence[Phase] = (Phase.generate, Phase.shrink),
+) -> str:
     """So many histories; what was broken in one of them."""
     how = settings(
         max_examples=examples, stateful_step_count=_RULES, deadline=None, database=None,
@@ -212,7 +225,7 @@ def _explore(examples: int, *, of_seed: int, phases: Sequence[Phase] = (Phase.ge
     )  # fmt: skip
 
     @seed(of_seed)
-    class Seeded(Runs):
+    class Seeded(machine):
         pass
 
     try:
@@ -222,12 +235,12 @@ def _explore(examples: int, *, of_seed: int, phases: Sequence[Phase] = (Phase.ge
     return ""
 
 
-def _controls(work: Work) -> Sequence[Control]:
+def _controls(work: Work, machine: type[Runs]) -> Sequence[Control]:
     def keep(self: Inbox, message: Any) -> None:
         self._waiting.pop(message.pos, None)
 
     with replaced(Inbox, _take=keep):
-        broken = _explore(40, of_seed=work.seed, phases=(Phase.generate,))
+        broken = _explore(machine, 40, of_seed=work.seed, phases=(Phase.generate,))
     return [Control("a message stays when its run has recorded it", bool(broken), broken[:160] or "nothing")]
 
 
@@ -243,5 +256,5 @@ ROW = Row(
         "the store is whole",
     ),
     trials=Trials(push=25, long=200, release=50_000),
-    run=_run,
+    run=lambda work: run_with(work, Runs),
 )

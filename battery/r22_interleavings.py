@@ -28,6 +28,14 @@ _WORKERS = 3
 _RUNS = 4
 _TTL_MS = 100
 _MESSAGES = 8
+_CLAIMS = """
+CREATE TABLE claimed (pos INTEGER PRIMARY KEY, run INTEGER, lease INTEGER, head INTEGER);
+CREATE TRIGGER claims_of_run AFTER UPDATE OF lease ON run BEGIN
+    INSERT INTO claimed (run, lease, head)
+    SELECT new.number, new.lease, count(*) FROM record WHERE run = new.number;
+END
+"""
+"""Who claimed which run, when so many of its records were on disk: as the file itself had it."""
 
 
 class _Scene:
@@ -48,15 +56,14 @@ class _Scene:
         """Who was given each lease."""
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
-        self.claims: dict[int, list[tuple[int, int]]] = {}
-        """Of each run, in order, (lease, records then on disk) of who claimed it."""
+        self.claimed = 0
         self.seen: list[bytes | None] = []
 
     def set_up(self, store: SqliteStore) -> None:
         """Start what is to be fought for, and what the reader reads."""
         new = [NewRun(f"run-{n}", "w", b"1", b"s" * 16, 1, "3.11") for n in range(_RUNS)]
         self.runs = [outcome.run.number for outcome in store.submit(Batch(starts=new)).starts]
-        self.claims = {run: [] for run in self.runs}
+        store._database._writer.execute(_CLAIMS)
         self.reader = store.acquire("reader", now_ms=0, ttl_ms=1 << 40)
         read = NewRun("read", "read", b"1", b"s" * 16, 1, "3.11")
         self.addressee = store.commit(self.reader, Batch(starts=[read])).starts[0].run.number
@@ -97,14 +104,9 @@ class _Scene:
 
     def _claim(self, store: SqliteStore, lease: Lease) -> list[int]:
         if self.luck.random() < 0.5:
-            claimed = store.claim(lease, workflows=["w"], now_ms=self.now_ms, limit=2)
-        else:
-            named = self.luck.sample(self.runs, 2)
-            claimed = sorted(store.claim_these(lease, named, now_ms=self.now_ms))
-        for run in claimed:
-            on_disk = store._database.query("SELECT count(*) FROM record WHERE run = ?", (run,))[0][0]
-            self.claims[run].append((lease.number, on_disk))
-        return claimed
+            return store.claim(lease, workflows=["w"], now_ms=self.now_ms, limit=2)
+        named = self.luck.sample(self.runs, 2)
+        return sorted(store.claim_these(lease, named, now_ms=self.now_ms))
 
     def _write(self, store: SqliteStore, lease: Lease, run: int) -> None:
         seq = self.next_seq
@@ -140,24 +142,27 @@ class _Scene:
     def judge(self) -> None:
         store = SqliteStore(self.path)
         rows = store._database.query("SELECT seq, key, run FROM record ORDER BY pos")
+        claims = store._database.query("SELECT run, lease, head FROM claimed ORDER BY pos")
+        self.claimed = sum(lease > 0 for _, lease, _ in claims)
         wrongs = [wrong for wrong in store.check() if "it has" not in wrong and "count from" not in wrong]
         store.close()
         for run in self.runs:
-            self._judge_run(run, [int(key) for _, key, of in rows if of == run])
+            writers = [int(key) for _, key, of in rows if of == run]
+            _judge_run(run, writers, [(lease, head) for of, lease, head in claims if of == run])
         written = {seq for seq, _, _ in rows}
         assert self.acknowledged <= written, "what was acknowledged is not there"
         assert not self.refused & written, "what was refused is there"
         assert self.seen == [str(number).encode() for number in range(_MESSAGES)], f"messages: {self.seen}"
         assert not wrongs, wrongs[0]
 
-    def _judge_run(self, run: int, writers: list[int]) -> None:
-        """Each record was written by the lease that had claimed the run last."""
-        claims = self.claims[run]
-        for number, (lease, head) in enumerate(claims):
-            end = claims[number + 1][1] if number + 1 < len(claims) else len(writers)
-            others = [writer for writer in writers[head:end] if writer != lease]
-            assert not others, f"lease {others[0]} wrote run {run} when lease {lease} had claimed it"
-        assert not writers or claims[0][1] == 0, f"run {run} was written before it was claimed"
+
+def _judge_run(run: int, writers: list[int], claims: list[tuple[int, int]]) -> None:
+    """Each record was written by the lease that had claimed the run last; 0 is nobody's."""
+    for number, (lease, head) in enumerate(claims):
+        end = claims[number + 1][1] if number + 1 < len(claims) else len(writers)
+        others = [writer for writer in writers[head:end] if writer != lease]
+        assert not others, f"lease {others[0]} wrote run {run} when lease {lease} had claimed it"
+    assert not writers or claims[0][1] == 0, f"run {run} was written before it was claimed"
 
 
 def _trial(seed: int, folder: Path, totals: Counter[str]) -> None:
@@ -174,7 +179,7 @@ def _trial(seed: int, folder: Path, totals: Counter[str]) -> None:
         store.close()
     totals["turns"] += turns.taken
     totals["leases taken"] += len(scene.workers)
-    totals["runs claimed"] += sum(len(claims) for claims in scene.claims.values())
+    totals["runs claimed"] += scene.claimed
     totals["commits refused"] += len(scene.refused)
 
 

@@ -72,10 +72,13 @@ class Witness:
             if record.kind == Kind.STEP:
                 self._on_disk.add(_key_of(record))
 
+    def is_held(self, lease: int, store: Any) -> bool:
+        """Whether a lease is, by the rows alone."""
+        return store._database.query("SELECT held FROM lease WHERE number = ?", (lease,)) == [(1,)]
+
     def _look_at_leases(self, batch: Batch, lease: int, store: Any) -> None:
         """Who writes has not lost its lease, and each run is written by the lease that it belongs to."""
-        rows = store._database.query("SELECT held FROM lease WHERE number = ?", (lease,))
-        if rows != [(1,)]:
+        if not self.is_held(lease, store):
             self.breaks(f"I6: a worker wrote under lease {lease}, which it had lost")
         given_up = {*batch.freed, *(end.run for end in batch.ends if end.status == Status.PARKED)}
         written = {record.run for record in batch.records} | {end.run for end in batch.ends}
