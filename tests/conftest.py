@@ -13,6 +13,13 @@ pytest_plugins = ["pytester", "tests.postgres", "tests.temporal.server"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What talks to a server says the same on every interpreter: once is enough."""
+    for item in items:
+        if "postgres" in item.nodeid or "temporal" in item.nodeid:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The folder that holds `src`, `tests`, `docs` and the rest."""

@@ -7,6 +7,7 @@ your program. Start with `@step`, `@workflow` and `Engine`; see the README.
 from .blocks.child import Child, start_child
 from .blocks.inside import compensate, continue_as_new, now, patched, random, run_info, uuid
 from .blocks.signal import Signal
+from .blocks.starting import start_within
 from .blocks.state import State
 from .blocks.step import Step, StepCall, step, step_info
 from .blocks.update import Update
@@ -72,5 +73,5 @@ __all__ = [
     "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreMoved", "StoreNotOurs",
     "StoreReadOnly", "StoreUnavailable", "StoreVersionError", "Update", "UpdateRefused", "Workflow",
     "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched", "random",
-    "run_info", "start_child", "step", "step_info", "uuid", "workflow",
+    "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
 ]  # fmt: skip

@@ -7,15 +7,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
-from .blocks.options import Seconds, as_tags, as_text, to_ms
+from .blocks.options import Seconds, as_tags, as_text
 from .blocks.signal import Signal
+from .blocks.starting import OnConflict, Reuse, closed_run, conflict, definition_of, new_run, refuse_policies
 from .blocks.state import State
 from .blocks.update import Update
 from .blocks.workflow import Workflow, WorkflowCall
@@ -24,10 +26,8 @@ from .codec.json import decoder
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
 from .doors import Door, StoreDoor
 from .errors import (
-    ConflictError,
     PerdureError,
     RunCancelled,
-    RunClosed,
     RunFailed,
     RunNotFound,
     RunParked,
@@ -35,7 +35,6 @@ from .errors import (
     RunTimedOut,
 )
 from .homes import open_home
-from .runtime.closing import PYTHON
 from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store, without_secret
 from .views import (
@@ -58,9 +57,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 A = TypeVar("A")
 
-OnConflict = Literal["return", "raise", "cancel"]
-Reuse = Literal["never", "if_failed", "always"]
-
 _WATCH_EVERY_S = 0.05
 
 _ENDS: dict[int, tuple[type[RunFailed], str]] = {
@@ -75,8 +71,18 @@ _ENDS: dict[int, tuple[type[RunFailed], str]] = {
 class Run(Generic[R]):
     """A handle on one run; making it asks nothing. `R` is what the workflow returns."""
 
-    def __init__(self, client: Client, id: str, number: int, decode: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        id: str,
+        number: int,
+        decode: Callable[[bytes], Any],
+        *,
+        is_committed: bool = True,
+    ) -> None:
         self._client = client
+        self._is_committed = is_committed
+        """Whether the run is known to be there."""
         self._number = number
         self._decode = decode
         self.id = id
@@ -88,8 +94,10 @@ class Run(Generic[R]):
         Raises RunFailed (or RunCancelled, RunTerminated, RunTimedOut) with the
         error that ended it as `__cause__`, and RunParked if it stopped for a person:
         after `resume` the result may be awaited again. A run that continued as new
-        is followed to its last generation.
+        is followed to its last generation. RunNotFound for one that was started with
+        `connection=` and whose transaction has not been committed.
         """
+        await self._check_committed()
         row = await self._client.door.ended(self._number)
         while row.status == Status.CONTINUED:
             following = row.generation + 1
@@ -121,6 +129,7 @@ class Run(Generic[R]):
 
     async def state(self, state: State[T], default: T | None = None) -> T | None:
         """The latest published value; `default` when nothing has been published."""
+        await self._check_committed()
         rows = await self._client.door.read(lambda store: store.states(self._number))
         row = rows.get(state.name)
         return default if row is None else state.decode(row.payload)
@@ -128,6 +137,7 @@ class Run(Generic[R]):
     async def watch(self, state: State[T]) -> AsyncIterator[T]:
         """Each new value of a state, the latest first, until the run has ended."""
         version = 0
+        await self._check_committed()
         while True:
             row, found = await self._client.door.read(lambda store: _look_at(store, self._number, state.name))
             if found is not None and found.version > version:
@@ -156,6 +166,19 @@ class Run(Generic[R]):
     async def status(self) -> RunStatus:
         """Where the run stands."""
         return (await self.info()).status
+
+    async def _check_committed(self) -> None:
+        if self._is_committed:
+            return
+        row = await self._client.door.read(lambda store: store.run_by_number(self._number))
+        if row is None or row.id != self.id:  # what was rolled back may leave its number to another
+            raise RunNotFound(
+                f"Run {self.id!r} is not in {self._client.url}: the transaction in which it was started was "
+                "rolled back, or has not been committed yet.",
+                run_id=self.id,
+                hint="Commit first, then ask for its result.",
+            )
+        self._is_committed = True
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
@@ -209,6 +232,7 @@ class Client:
         reuse: Reuse = "never",
         timeout: Seconds | None = None,
         tags: Mapping[str, str] | None = None,
+        connection: Any = None,
     ) -> Run[R]:
         """Start a run; it is on disk when this returns.
 
@@ -220,19 +244,31 @@ class Client:
           starts anew unless it completed, `"always"` starts anew.
         - `timeout`: seconds (or timedelta) for the whole run.
         - `tags`: for listing.
+        - `connection`: one of your own to the store's database, with a transaction open. The
+          run is written in that, with what else you write there: it starts if and when you
+          commit, and leaves no trace if you roll back. On PostgreSQL one of psycopg, asyncpg or
+          SQLAlchemy over these, blocking or not; on SQLite an `apsw.Connection`. An id that
+          another open transaction has just taken is waited for.
 
         Raises ConflictError if the id belongs to a run with other input or of another
         workflow, NotSerialisable if an argument cannot be stored; nothing is written then.
+        With a `connection`: StoreError if it is to something else than the store or has no
+        transaction, and the driver's own errors.
         """
-        definition = _definition_of(call)
+        if connection is not None:
+            started = self.start_within(
+                connection, call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags
+            )
+            return self.uncommitted(await started if isawaitable(started) else started, call)
+        definition = definition_of(call)
         new = self._new_run(call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags)
         outcome = await self.door.start(new, definition)
         while outcome.verdict == "conflict":
             if outcome.reason != "cancelling":
-                raise _conflict(outcome, definition.name)
+                raise conflict(outcome, definition.name)
             ended = await self.door.ended(outcome.run.number)
             if ended.status == Status.PARKED:
-                raise _conflict(outcome._replace(run=ended, reason="parked"), definition.name)
+                raise conflict(outcome._replace(run=ended, reason="parked"), definition.name)
             new = replace(new, reuse="always")  # what has just been cancelled shall not be returned
             outcome = await self.door.start(new, definition)
         return Run(self, outcome.run.id, outcome.run.number, definition.decode_result)
@@ -251,33 +287,22 @@ class Client:
         run = await self.start(call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags)
         return await run.result()
 
-    def _new_run(
-        self,
-        call: WorkflowCall[Any],
-        *,
-        id: str | None,
-        on_conflict: OnConflict,
-        reuse: Reuse,
-        timeout: Seconds | None,
-        tags: Mapping[str, str] | None,
-    ) -> NewRun:
-        definition = call.definition
-        door = self.door
-        now_ms = door.clock.now_ms()
-        drawn = door.source.bytes(32)
-        timeout_ms = to_ms(timeout, "timeout") if timeout is not None else definition.timeout_ms
-        return NewRun(
-            id=as_text(id, "A run's id") if id is not None else drawn[16:].hex(),
-            workflow=definition.name,
-            input=call.input(),
-            seed=drawn[:16],
-            created_at_ms=now_ms,
-            python=PYTHON,
-            deadline_ms=None if timeout_ms is None else now_ms + timeout_ms,
-            tags=as_tags(tags, "start"),
-            on_conflict=on_conflict,
-            reuse=reuse,
-        )
+    def start_within(
+        self, connection: Any, call: WorkflowCall[Any], **options: Any
+    ) -> StartOutcome | Awaitable[StartOutcome]:
+        """The first half of `start(…, connection=connection)`; to be awaited where the connection is."""
+        refuse_policies(options)
+        return self.door.start_within(connection, self._new_run(call, **options), definition_of(call))
+
+    def uncommitted(self, outcome: StartOutcome, call: WorkflowCall[R]) -> Run[R]:
+        """The other half: a handle on what was started."""
+        decode = definition_of(call).decode_result
+        if outcome.verdict == "conflict":
+            raise conflict(outcome, call.definition.name)
+        return Run(self, outcome.run.id, outcome.run.number, decode, is_committed=False)
+
+    def _new_run(self, call: WorkflowCall[Any], **options: Any) -> NewRun:
+        return new_run(call, self.door.source.bytes(32), self.door.clock.now_ms(), **options)
 
     # -- talking to runs -------------------------------------------------------------------------
 
@@ -299,7 +324,7 @@ class Client:
         payload = signal.encode(value)
         as_text(signal_id, "A signal's id", shortest=0)
         if await self._tell(id, MessageKind.SIGNAL, signal.name, payload, signal_id) == DROPPED:
-            raise _closed(await self._row(id))
+            raise closed_run(await self._row(id))
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
         """Send an update to a run and return its answer. See `Run.update`."""
@@ -311,7 +336,7 @@ class Client:
         if reply.ok:
             return update.decode_result(reply.payload or b"null")
         if reply.payload is None:
-            raise _closed(await self._row(id))
+            raise closed_run(await self._row(id))
         error = decode_failure(reply.payload)
         raise error
 
@@ -326,7 +351,7 @@ class Client:
     async def resume(self, id: str) -> None:
         """Go on with a parked run. Does nothing to one that is running; raises RunClosed if it has ended."""
         if await self._tell(id, MessageKind.RESUME, "") == DROPPED:
-            raise _closed(await self._row(id))
+            raise closed_run(await self._row(id))
 
     async def _tell(
         self, id: str, kind: MessageKind, name: str, payload: bytes | None = None, request: str = ""
@@ -432,15 +457,6 @@ class Client:
         return RunPage(views, rows[-1].number if len(rows) == limit else None)
 
 
-def _definition_of(call: WorkflowCall[R]) -> Workflow[Any, R]:
-    if not isinstance(call, WorkflowCall):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise PerdureError(
-            f"{call!r} is not a call of a workflow.",
-            hint="Give start() a call: engine.start(checkout(order)).",
-        )
-    return call.definition
-
-
 def _ms(when: datetime | None) -> int | None:
     return None if when is None else round(when.timestamp() * 1000)
 
@@ -449,30 +465,6 @@ def _look_at(store: Store, number: int, name: str) -> tuple[RunRow | None, State
     # The run first: a state that is published with the end must not be missed.
     row = store.run_by_number(number)
     return row, store.states(number).get(name)
-
-
-def _conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
-    row = outcome.run
-    why = {
-        "input": "it was started with other input",
-        "workflow": f"it belongs to workflow {row.workflow!r}, and this is {workflow!r}",
-        "running": "it is still running, and on_conflict is 'raise'",
-        "parked": "it parked while it was being cancelled",
-    }.get(outcome.reason, outcome.reason)
-    return ConflictError(
-        f"Run {row.id!r} exists: {why}. Nothing was started.",
-        run_id=row.id,
-        hint="Use another id, or reuse='always' for an id whose run has ended.",
-    )
-
-
-def _closed(row: RunRow) -> PerdureError:
-    word = Status(row.status).word
-    return RunClosed(
-        f"Run {row.id!r} has ended ({word}) and takes nothing more.",
-        run_id=row.id,
-        hint="Start a new run for it.",
-    )
 
 
 def _ended_badly(row: RunRow) -> RunFailed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
 from .errors import RunDamaged
@@ -33,6 +33,12 @@ class Door(Protocol):
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         """Start a run; it is on disk when this returns."""
+        ...
+
+    def start_within(
+        self, connection: Any, new: NewRun, definition: WorkflowDefinition
+    ) -> StartOutcome | Awaitable[StartOutcome]:
+        """Start a run in the transaction of a connection; to be awaited where that is. See `Store`."""
         ...
 
     async def send(self, message: Message) -> int:
@@ -113,6 +119,11 @@ class StoreDoor:
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         committed = await self.read(lambda store: store.submit(Batch(starts=[new])))
         return committed.starts[0]
+
+    def start_within(
+        self, connection: Any, new: NewRun, definition: WorkflowDefinition
+    ) -> StartOutcome | Awaitable[StartOutcome]:
+        return self._store.start_within(connection, new)
 
     async def send(self, message: Message) -> int:
         committed = await self.read(lambda store: store.submit(Batch(messages=[message])))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -62,6 +62,12 @@ class EngineDoor:
         starting = _Starting(driver, definition)
         driver.committer.add_start(new, starting, caller=True)
         return await starting.outcome
+
+    def start_within(
+        self, connection: Any, new: NewRun, definition: WorkflowDefinition
+    ) -> StartOutcome | Awaitable[StartOutcome]:
+        self._driver.registry.add(definition)
+        return self._driver.store.start_within(connection, new)
 
     async def send(self, message: Message) -> int:
         driver = self._driver

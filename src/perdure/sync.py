@@ -19,7 +19,15 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from types import TracebackType
@@ -29,12 +37,14 @@ from . import client as awaiting
 from . import engine as running
 from .blocks.options import Seconds
 from .blocks.signal import Signal
+from .blocks.starting import refuse_awaited
 from .blocks.state import State
 from .blocks.update import Update
 from .blocks.workflow import Workflow, WorkflowCall
 from .client import OnConflict, Reuse
 from .core.host import current_host
 from .errors import BoundaryError, PerdureError
+from .runtime.attempt import current_attempt
 from .runtime.claims import CAPACITY
 from .runtime.driver import RESIDENTS_KEPT
 from .stores.opening import DEFAULT_URL
@@ -181,9 +191,13 @@ class Client:
         what: str,
         make: Callable[[awaiting.Client], Coroutine[Any, Any, T]],
         timeout: float | None = None,
+        *,
+        commits: bool = True,
     ) -> T:
-        """Have the loop do something, and wait for it."""
+        """Have the loop do something, and wait for it; `commits`: it may have to wait for a commit."""
         _check_caller(what)
+        if commits:
+            _check_step(what)
         name = type(self).__name__
         life = self._life
         if life is not None and not life.is_of_this_process:
@@ -225,8 +239,18 @@ class Client:
         reuse: Reuse = "never",
         timeout: Seconds | None = None,
         tags: Mapping[str, str] | None = None,
+        connection: Any = None,
     ) -> Run[R]:
-        """Start a run; it is on disk when this returns. The options are those of the awaiting `start`."""
+        """Start a run; it is on disk when this returns. The options are those of the awaiting `start`.
+
+        With a `connection`, which must be one that blocks, the run is written by it, in this thread.
+        """
+        if connection is not None:
+            client = self._ask("start()", _itself, commits=False)
+            started = client.start_within(
+                connection, call, id=id, on_conflict=on_conflict, reuse=reuse, timeout=timeout, tags=tags
+            )
+            return Run(self._ask, client.uncommitted(refuse_awaited(started, connection), call))
         run = self._ask(
             "start()",
             lambda client: client.start(
@@ -434,6 +458,20 @@ class _Life:
         self._ending.set_result(None)
         self._ended.result()
         self._thread.join()
+
+
+def _check_step(what: str) -> None:
+    """Raise where the commit that is to be waited for waits for the step that asks."""
+    attempting = current_attempt.get(None)
+    if attempting is not None and attempting.info().is_in_transaction:
+        raise PerdureError(
+            f"{what} was called by a step with transaction=True, for whose end all commits wait.",
+            hint="Start runs with start_within(…); move anything else into another step.",
+        )
+
+
+async def _itself(client: awaiting.Client) -> awaiting.Client:
+    return client
 
 
 async def _next(values: AsyncIterator[T]) -> T:

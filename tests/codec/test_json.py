@@ -206,7 +206,7 @@ ROUND_TRIPS: list[tuple[object, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), ROUND_TRIPS, ids=lambda part: repr(part)[:40])
+@pytest.mark.parametrize(("hint", "value"), ROUND_TRIPS, ids=[repr(hint)[:40] for hint, _ in ROUND_TRIPS])
 def test_a_value_comes_back_equal_and_of_its_type(hint: object, value: object) -> None:
     data = encode(value, "value")
 

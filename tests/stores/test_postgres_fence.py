@@ -11,9 +11,10 @@ import pytest
 from perdure.errors import LeaseLost
 from perdure.stores.base import Batch, Committed, Lease
 from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres.arrays import numbers
 from perdure.stores.postgres.connection import Link
 from perdure.stores.postgres.write import write_batch
-from tests.stores.build import record, start
+from tests.stores.build import new_run, record, start
 
 
 @pytest.fixture
@@ -163,3 +164,30 @@ def test_leases_last_by_the_clock_of_the_server(postgres_url: str) -> None:
     assert taken == []
     for store in (first, second):
         store.close()
+
+
+def test_who_waits_for_a_worker_that_stands_still_between_two_messages_of_a_commit_has_it_broken_off(
+    postgres_url: str,
+) -> None:
+    stopped, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
+    lease = stopped.acquire("stopped", now_ms=0, ttl_ms=1)
+    run = start(stopped, lease)
+    other.submit(Batch(starts=[new_run("another")]))
+    waits, holds = other._database._writer, stopped._database._writer
+    assert waits is not None
+    assert holds is not None
+    waits.do("SET lock_timeout = '100ms'")
+
+    found: list[int] = []
+
+    def stand_still() -> None:
+        with holds.transaction(stopped._leases.fence(lease)):
+            holds.run("wake_runs", numbers([5]), numbers([0]), numbers([run]))
+            found.append(other.submit(Batch(starts=[new_run()])).starts[0].run.number)
+
+    with pytest.raises(psycopg.OperationalError):
+        stand_still()
+
+    assert found == [run]
+    stopped.close()
+    other.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import StoreReadOnly
+from perdure.errors import StoreCorrupt, StoreReadOnly
 from perdure.stores.base import Batch
 from perdure.stores.postgres import PostgresStore
 from tests.stores.build import new_run, record, start
@@ -50,13 +50,24 @@ class Server:
         )
         return f"postgresql://postgres@/postgres?host={self._standby}"
 
+    def stop_standby(self) -> None:
+        """Stop the standby: it lags from now on."""
+        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-m", "immediate", "stop")
+
+    def start_standby(self) -> None:
+        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-l", str(self._standby / "log"),
+            "-o", f"-h '' -k {self._standby}", "start")  # fmt: skip
+
+    def stop_primary(self) -> None:
+        self.command("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
     def promote(self) -> None:
         """Have the standby take over."""
         self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "promote")
 
     def stop(self) -> None:
         if self._standby.exists():
-            self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-m", "immediate", "stop")
+            self.stop_standby()
         self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -135,3 +146,53 @@ def test_a_standby_can_be_read_and_takes_over_when_it_is_promoted(server: Server
     assert listens is False
     assert len(standby.records(run)) == 1
     standby.close()
+
+
+@pytest.mark.parametrize("number_is_given_again", [False, True])
+def test_a_worker_writes_nothing_at_a_server_that_has_lost_its_last_commit(
+    server: Server, number_is_given_again: bool
+) -> None:
+    PostgresStore(server.url).close()
+    standby = server.make_standby()
+    host = standby.rpartition("host=")[2]
+    store = PostgresStore(f"{server.url},{host}&target_session_attrs=read-write")
+    lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
+    run = start(store, lease)
+    store.commit(lease, Batch(records=[record(run, 0)]))
+    _wait_until_standby_has(standby, run)
+
+    server.stop_standby()
+    store.commit(lease, Batch(records=[record(run, 1)]))
+    server.stop_primary()
+    server.start_standby()
+    server.promote()
+    after = PostgresStore(standby)
+    for number in range(5 if number_is_given_again else 0):
+        after.submit(Batch(starts=[new_run(f"new-{number}")]))
+    for _ in range(2):
+        with pytest.raises(StoreCorrupt, match="has lost commits"):
+            store.commit(lease, Batch(records=[record(run, 2)]))
+
+    assert [entry.seq for entry in after.records(run)] == [0]
+    store.close()
+    after.close()
+
+
+def _wait_until_standby_has(url: str, run: int) -> None:
+    store = PostgresStore(url)
+    while not store.records(run):
+        pass
+    store.close()
+
+
+def test_a_worker_whose_last_commit_changed_nothing_is_not_told_that_it_was_lost(server: Server) -> None:
+    store = PostgresStore(server.url)
+    lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
+    run = start(store, lease)
+
+    store.commit(lease, Batch(taken=[17]))
+    server.crash_and_start()
+    store.commit(lease, Batch(records=[record(run, 0)]))
+
+    assert len(store.records(run)) == 1
+    store.close()

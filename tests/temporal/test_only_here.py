@@ -25,6 +25,7 @@ from perdure import (
     RunParked,
     Signal,
     State,
+    StoreError,
     StoreUnavailable,
     now,
     patched,
@@ -442,3 +443,9 @@ async def test_without_the_package_the_url_says_what_to_install(monkeypatch: pyt
     with pytest.raises(StoreUnavailable, match=r"pip install 'perdure\[temporal\]'"):
         async with Client("temporal://127.0.0.1"):
             pass
+
+
+async def test_a_run_cannot_be_started_in_a_transaction(temporal_url: str) -> None:
+    async with Client(temporal_url) as client:
+        with pytest.raises(StoreError, match="in no database"):
+            await client.start(needs_a_database(), connection=object())

@@ -431,18 +431,18 @@ async def test_a_patch_is_taken_by_a_run_that_comes_to_it_for_the_first_time(hom
 
 
 @workflow
-async def rounds(number: int = 1) -> str:
+async def goes_rounds(number: int = 1) -> str:
     progress.set([str(number)])
     if number < 3:
         await word.receive()
-        continue_as_new(rounds(number + 1))
+        continue_as_new(goes_rounds(number + 1))
     left = [await word.receive(), await word.receive()]
     return f"{run_info().generation}: {' '.join(left)}"
 
 
 async def test_a_run_that_continues_as_new_hands_on_what_it_did_not_receive(home: str) -> None:
     async with Engine(home) as engine:
-        run = await engine.start(rounds(), id="rounds", tags={"kind": "round"})
+        run = await engine.start(goes_rounds(), id="goes_rounds", tags={"kind": "round"})
         for text in "abcd":
             await run.send(word, text)
 

@@ -69,7 +69,7 @@ async def ask_service(text: str) -> str:
 
 
 @workflow
-async def leaf(text: str) -> str:
+async def leaf_run(text: str) -> str:
     return await note(text)
 
 
@@ -90,8 +90,8 @@ async def waiting_leaf(text: str) -> str:
 
 @workflow
 async def tree() -> list[str]:
-    first = await leaf("a")
-    apart = [await start_child(leaf(text), id=f"tree-{text}") for text in "bc"]
+    first = await leaf_run("a")
+    apart = [await start_child(leaf_run(text), id=f"tree-{text}") for text in "bc"]
     try:
         await broken_leaf()
     except Broken as error:
@@ -104,13 +104,13 @@ async def test_children_are_awaited_started_apart_and_fail_with_their_own_errors
         assert await engine.run(tree(), id="tree") == ["a from below", "tree-b b", "tree-c c"]
         children = {child.id for child in (await engine.timeline("tree")).children}
 
-    assert children == {"tree/0/0/leaf", "tree-b", "tree-c", "tree/0/3/broken_leaf"}
+    assert children == {"tree/0/0/leaf_run", "tree-b", "tree-c", "tree/0/3/broken_leaf"}
 
 
 @workflow
 async def takes_an_id() -> str:
     try:
-        await start_child(leaf("mine"), id="somebody's")
+        await start_child(leaf_run("mine"), id="somebody's")
     except ConflictError as error:
         return error.run_id
     return "started"
@@ -118,7 +118,7 @@ async def takes_an_id() -> str:
 
 async def test_a_child_does_not_get_the_id_of_another_run(home: str) -> None:
     async with Engine(home) as engine:
-        await engine.run(leaf("theirs"), id="somebody's")
+        await engine.run(leaf_run("theirs"), id="somebody's")
 
         assert await engine.run(takes_an_id()) == "somebody's"
 
@@ -277,7 +277,7 @@ async def test_a_run_that_cancels_itself_is_cancelled(home: str) -> None:
 
 
 @workflow
-async def answers_late() -> str:
+async def answers_too_late() -> str:
     async def handle(text: str) -> str:
         stage.set("asked")
         await asyncio.sleep(1_000)
@@ -289,7 +289,7 @@ async def answers_late() -> str:
 
 async def test_an_update_that_a_run_leaves_unanswered_is_told_that_it_has_ended(home: str) -> None:
     async with Engine(home) as engine:
-        run = await engine.start(answers_late())
+        run = await engine.start(answers_too_late())
         asking = asyncio.create_task(run.update(change, "?"))
         await until_at(run.watch(stage), "asked")
         await run.send(word, "end")
@@ -372,19 +372,19 @@ async def test_resume_does_nothing_to_a_run_that_is_running_and_is_refused_by_on
 
 async def test_an_id_is_started_once(home: str) -> None:
     async with Engine(home) as engine:
-        runs = await asyncio.gather(*(engine.start(leaf("once"), id="once") for _ in range(5)))
+        runs = await asyncio.gather(*(engine.start(leaf_run("once"), id="once") for _ in range(5)))
 
         assert {await run.result() for run in runs} == {"once"}
-        assert await engine.run(leaf("once"), id="once") == "once"
+        assert await engine.run(leaf_run("once"), id="once") == "once"
     assert log == ["once"]
 
 
 async def test_an_id_with_other_input_or_of_another_workflow_is_a_conflict(home: str) -> None:
     async with Engine(home) as engine:
-        await engine.run(leaf("one"), id="taken")
+        await engine.run(leaf_run("one"), id="taken")
         with pytest.raises(ConflictError, match="other input"):
-            await engine.start(leaf("other"), id="taken")
-        with pytest.raises(ConflictError, match="belongs to workflow 'leaf'"):
+            await engine.start(leaf_run("other"), id="taken")
+        with pytest.raises(ConflictError, match="belongs to workflow 'leaf_run'"):
             await engine.start(tree(), id="taken")
 
 
@@ -403,12 +403,12 @@ async def test_an_id_that_is_running_is_refused_or_cancelled_if_that_is_asked_fo
 
 async def test_an_id_that_has_ended_is_started_again_as_reuse_says(home: str) -> None:
     async with Engine(home) as engine:
-        await engine.run(leaf("well"), id="well")
+        await engine.run(leaf_run("well"), id="well")
         with suppress(RunFailed):
             await engine.run(broken_leaf(), id="badly")
-        await engine.run(leaf("well"), id="well", reuse="if_failed")
-        again = await engine.start(leaf("well again"), id="well", reuse="always")
-        mended = await engine.start(leaf("mended"), id="badly", reuse="if_failed")
+        await engine.run(leaf_run("well"), id="well", reuse="if_failed")
+        again = await engine.start(leaf_run("well again"), id="well", reuse="always")
+        mended = await engine.start(leaf_run("mended"), id="badly", reuse="if_failed")
 
         assert [await again.result(), await mended.result()] == ["well again", "mended"]
         assert [(await run.info()).generation for run in (again, mended)] == [2, 2]
@@ -421,7 +421,7 @@ async def test_an_id_that_has_ended_is_started_again_as_reuse_says(home: str) ->
 async def test_runs_are_listed_by_what_is_asked_for(home: str) -> None:
     async with Engine(home) as engine:
         for number in range(3):
-            await engine.run(leaf(str(number)), id=f"list-{number}", tags={"odd": str(number % 2)})
+            await engine.run(leaf_run(str(number)), id=f"list-{number}", tags={"odd": str(number % 2)})
         with suppress(RunFailed):
             await engine.run(broken_leaf(), id="list-broken")
         async with Client(home) as client:
@@ -429,7 +429,7 @@ async def test_runs_are_listed_by_what_is_asked_for(home: str) -> None:
                 pass  # Temporal's listing is a moment behind
             failed = await client.list(status=RunStatus.FAILED)
             odd = await client.list(tags={"odd": "1"})
-            named = await client.list(workflow=leaf, id_prefix="list-")
+            named = await client.list(workflow=leaf_run, id_prefix="list-")
             first = await client.list(limit=3)
             rest = await client.list(limit=3, before=first.next)
 
@@ -459,7 +459,7 @@ async def eventful() -> str:
     await note("stepped")
     await ask_service("lamp")
     await asyncio.sleep(0.01)
-    await leaf("below")
+    await leaf_run("below")
     with suppress(Broken):
         await broken_leaf()
     return await word.receive()
@@ -477,9 +477,9 @@ async def test_a_timeline_tells_what_happened(home: str) -> None:
         ("step", "note"),
         ("step", "ask_service"),
         ("timer", ""),
-        ("child", "leaf"),
+        ("child", "leaf_run"),
         ("child failed", "broken_leaf"),
     ]
     assert [entry.value for entry in timeline.entries if entry.kind == "signal"] == [b'"end"']
     assert (timeline.result, timeline.run.tags) == (b'"end"', {"a": "b"})
-    assert [child.id for child in timeline.children] == ["eventful/0/2/leaf", "eventful/0/3/broken_leaf"]
+    assert [child.id for child in timeline.children] == ["eventful/0/2/leaf_run", "eventful/0/3/broken_leaf"]

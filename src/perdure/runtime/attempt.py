@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import StepError
+from ..stores.base import Store
+from .clock import Clock
 
 
 class Attempting(Protocol):
@@ -50,11 +52,19 @@ class PlainAttempt:
         """Nobody listens."""
 
 
+class Lent(NamedTuple):
+    """What a step with `transaction=True` has while it runs."""
+
+    connection: Any
+    store: Store
+    clock: Clock
+
+
 class StepInfo:
     """One attempt of a step, seen from inside it."""
 
     __slots__ = (
-        "_attempting", "_connection", "_last_details", "_seed", "attempt", "key", "run_id", "step",
+        "_attempting", "_drawn", "_last_details", "_lent", "_seed", "attempt", "key", "run_id", "step",
         "workflow",
     )  # fmt: skip
 
@@ -71,7 +81,8 @@ class StepInfo:
         last_details: bytes | None,
     ) -> None:
         self._attempting = attempting
-        self._connection: Any = None
+        self._lent: Lent | None = None
+        self._drawn = 0
         self._seed = seed
         self._last_details = last_details
         self.run_id = run_id
@@ -103,17 +114,38 @@ class StepInfo:
         not be committed, rolled back, kept, or given to another thread; savepoints are fine.
         Raises StepError anywhere else.
         """
-        if self._connection is None:
+        return self.lent().connection
+
+    def lent(self) -> Lent:
+        """The connection, with the store that it is to. Raises StepError where there is none."""
+        if self._lent is None:
             raise StepError(
                 f"Step {self.step!r} has no connection: only a step with transaction=True has, while it runs "
                 "in a run.",
                 hint="Write @step(transaction=True); a test may `override` the step.",
             )
-        return self._connection
+        return self._lent
 
-    def lend(self, connection: Any) -> None:
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the function runs now, and has a connection."""
+        return self._lent is not None
+
+    def lend(self, lent: Lent | None) -> None:
         """Have a connection, or (None) have it no more; the store calls the step in between."""
-        self._connection = connection
+        if lent is not None:
+            self._drawn = 0
+        self._lent = lent
+
+    @property
+    def has_drawn(self) -> bool:
+        """Whether the function, when it was called last, drew random bytes: for each run that it starts."""
+        return self._drawn > 0
+
+    def draw(self) -> bytes:
+        """32 random bytes, others each time; the same ones when the step's function is called again."""
+        self._drawn += 1
+        return blake2b(f"{self.key}/{self._drawn}".encode(), key=self._seed, digest_size=32).digest()
 
     @property
     def last_details(self) -> Any:

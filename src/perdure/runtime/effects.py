@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from ..codec.failures import describe_failure, encode_failure, step_failed
 from ..core.commands import RunStep
 from ..errors import Attempt, StepError
-from ..stores.base import AttemptRow
-from .attempt import StepInfo, current_attempt
+from ..stores.base import AttemptRow, Store
+from .attempt import Lent, StepInfo, current_attempt
 from .clock import Clock, Source
 from .definitions import StepCallLike
 from .limits import Limits
@@ -28,6 +28,9 @@ from .threads import Threads
 
 class Recorder(Protocol):
     """The driver, as the effects see it."""
+
+    store: Store
+    look_for_runs: Callable[[], None]
 
     def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None: ...
     def step_failed(self, resident: Resident, pending: RunStep, error: BaseException) -> None: ...
@@ -180,13 +183,16 @@ class RunningStep:
 
         def work(connection: Any) -> bytes:
             info = self.info()
-            info.lend(connection)
+            info.lend(Lent(connection, self._effects.recorder.store, self._effects.clock))
             try:
                 return definition.settle(context.run(definition.fn, *call.args, **call.kwargs))[0]
             finally:
                 info.lend(None)
 
-        await self._effects.recorder.step_in_transaction(self._resident, self._pending, work)
+        recorder = self._effects.recorder
+        await recorder.step_in_transaction(self._resident, self._pending, work)
+        if self.info().has_drawn:
+            recorder.look_for_runs()  # it started some, which are free now
         self._info = None
 
     async def _within_limits(self, call: StepCallLike) -> Any:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..stores.base import Store
 
 _TICK_S = 0.02
 _TICK_OF_SERVER_S = 1.0
+_BETWEEN_LOOKS_S = 0.01
 _TICKS_FOR_ALL = 50
 _TICKS_OF_SERVER_FOR_ALL = 5
 
@@ -30,6 +32,8 @@ class Lookout:
         self._look_for_runs = look_for_runs
         self._loop = asyncio.get_running_loop()
         self._ticks = 0
+        self._looked_at_s = 0.0
+        self._soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -44,8 +48,9 @@ class Lookout:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._soon):
+            if timer is not None:
+                timer.cancel()
 
     def _look(self) -> None:
         self._look_for_messages()
@@ -53,8 +58,18 @@ class Lookout:
 
     def _hear(self) -> None:
         """The store tells, on a thread of its own."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._look)
+        with suppress(RuntimeError):  # the loop is closed: nobody looks any more
+            self._loop.call_soon_threadsafe(self._look_soon)
+
+    def _look_soon(self) -> None:
+        """At once, or a moment after the last look: under load one look is for many."""
+        if self._soon is None:
+            wait_s = self._looked_at_s + _BETWEEN_LOOKS_S - self._loop.time()
+            self._soon = self._loop.call_later(max(0.0, wait_s), self._look_once)
+
+    def _look_once(self) -> None:
+        self._soon, self._looked_at_s = None, self._loop.time()
+        self._look()
 
     def _tick_file(self) -> None:
         self._timer = self._loop.call_later(_TICK_S, self._tick_file)

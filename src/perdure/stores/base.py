@@ -20,7 +20,7 @@ Every store passes `tests/stores`, file by file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -357,6 +357,15 @@ class Store(Protocol):
         """Apply starts and messages from a process that holds no lease, or none of them.
 
         What it starts is free. Raises StoreMoved if a move has closed the store.
+        """
+        ...
+
+    def start_within(self, connection: Any, new: NewRun) -> StartOutcome | Awaitable[StartOutcome]:
+        """Start a run in the transaction that a connection of the user's has open; see `borrowing`.
+
+        It is free, and there if and when that commits. To be awaited where the connection is; from
+        any thread. Raises StoreError for a connection that is not to the store, or has no
+        transaction, StoreMoved, and what the driver raises.
         """
         ...
 

@@ -30,13 +30,12 @@ def open_store(url: str, *, create: bool = True, only_look: bool = False) -> Sto
     there is none and `create` is false. `only_look`: the store stays as it is, and one
     that would have to be migrated is a StoreVersionError.
 
-    Raises StoreMoved for a store that a move has closed, unless `only_look`: what it
+    Raises StoreMoved for a store that a move has closed, also to who only looks: what it
     says of its runs is true no more.
     """
     store = open_closed_store(url, create=create, only_look=only_look)
     try:
-        if not only_look:
-            refuse_closed_store(store)
+        refuse_closed_store(store)
     except BaseException:
         store.close()
         raise

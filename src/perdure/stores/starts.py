@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from ..core.records import NewRun, RunRow, Status
@@ -28,6 +29,17 @@ def decide_start(start: NewRun, latest: RunRow, origin: RunRow | None) -> StartO
         return None
     if latest.workflow != start.workflow:
         return StartOutcome("conflict", latest, "workflow")
-    if origin is not None and origin.input != start.input:
+    if origin is not None and not _is_same(origin.input, start.input):
         return StartOutcome("conflict", latest, "input")
     return StartOutcome("existing", latest)
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    """Whether two inputs say the same; what was started by SQL has spaces, and names in any order."""
+    if one == other:
+        return True
+    try:
+        first, second = (json.dumps(json.loads(data), sort_keys=True) for data in (one, other))
+    except ValueError:  # it was damaged, or written by hand
+        return False
+    return first == second

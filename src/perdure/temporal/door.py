@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..errors import StoreError
@@ -69,6 +69,13 @@ class TemporalDoor:
                 if outcome is not None:
                     return outcome
                 beginning.generation = latest.generation + 1
+
+    def start_within(self, connection: Any, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
+        raise StoreError(
+            f"Run {new.id!r} cannot be started in a transaction: a Temporal cluster is in no database that a "
+            "connection could write to. Nothing was written.",
+            hint="Leave connection= out, and start the run after the commit.",
+        )
 
     async def _decide(self, new: NewRun, latest: RunRow) -> StartOutcome | None:
         """Say what becomes of a start whose id `latest` has; None when it may be started after it."""

@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -288,6 +289,12 @@ class _HarnessDoor:
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         return await (await self._engine()).start(new, definition)
+
+    async def start_within(
+        self, connection: Any, new: NewRun, definition: WorkflowDefinition
+    ) -> StartOutcome:
+        outcome = (await self._engine()).start_within(connection, new, definition)
+        return await outcome if isawaitable(outcome) else outcome
 
     async def send(self, message: Message) -> int:
         return await (await self._engine()).send(message)

@@ -5,6 +5,10 @@ not written and the failure passes by itself (the server restarts, a deadlock).
 Everything but the COMMIT goes first, so the answer and the number of the transaction are
 known when COMMIT is sent. A connection that breaks then is no riddle: the
 server is asked what became of that transaction. Nothing is ever written twice.
+
+A worker's new connection may lead to a server that has lost what was acknowledged: a
+standby that lagged and took over, an old primary that came back. A log is kept up to some
+point, so it is enough to ask for the last commit; where that is not, nothing is written.
 """
 
 from __future__ import annotations
@@ -17,12 +21,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import RawCursor
+from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
 from ...errors import LeaseLost, StoreUnavailable, StoreVersionError
 from ..base import Lease
 from .arrays import adapt
-from .faults import OLDEST_SERVER, fault_of, is_passing, read_only, unreachable
+from .faults import OLDEST_SERVER, fault_of, is_passing, lost_commits, read_only, unreachable
 from .place import Place
 
 T = TypeVar("T")
@@ -73,6 +78,8 @@ class Link:
         """By it."""
         self.witness: Witness | None = None
         """How to find, if need be, whether it was written."""
+        self.leaves_trace = False
+        """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         connection.prepare_threshold = None if self.is_pooled else 0
         if not self.is_pooled:
             self.run("settings", False)
@@ -104,6 +111,7 @@ class Link:
         What comes after this block is part of the transaction too, until `Database.write` ends it.
         """
         self.transaction_number, self.messages_sent, self.witness = 0, 0, None
+        self.leaves_trace = False
         opened: RawCursor[Row] | None = None
         try:
             with self.sending():
@@ -177,6 +185,10 @@ class Database:
         self._sql = sql
         self._writing = threading.Lock()
         self._writer: Link | None = None
+        self.when_blocked: Callable[[], None] = _do_nothing
+        """Called when a write has waited long for what another transaction has locked."""
+        self._acknowledged: tuple[int, Witness | None] | None = None
+        """The last transaction of this worker that was committed, and its witness."""
         self._readers: list[Link] = []
         self._closed = threading.Event()
         with self.faults():
@@ -274,6 +286,8 @@ class Database:
                         raise fault_of(error, self.url) from error
                     if wait_s is None:
                         raise unreachable(error, self.url) from error
+                    if isinstance(error, LockNotAvailable):
+                        self.when_blocked()
                 self._closed.wait(wait_s)
             raise AssertionError("the last try returns or raises")
 
@@ -299,6 +313,8 @@ class Database:
             link.undo()
             raise
         self._commit(link, told=told)
+        if link.leaves_trace:
+            self._acknowledged = link.transaction_number, link.witness
         return answer
 
     def _renew_writer(self) -> Link:
@@ -306,6 +322,9 @@ class Database:
         if broken is not None:
             broken.close()
         fresh = self.connect()
+        if not fresh.is_standby and self._acknowledged is not None and not _has(fresh, *self._acknowledged):
+            fresh.close()
+            raise lost_commits(self.url)
         if broken is not None and not fresh.is_standby:
             fresh.end_at_server(broken)
         self._writer = fresh
@@ -367,6 +386,22 @@ class Database:
                 self._writer.close()
         while self._readers:
             self._readers.pop().close()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _has(link: Link, transaction: int, witness: Witness | None) -> bool:
+    """Whether the server has a transaction that was committed."""
+    try:
+        ((status,),) = link.rows("transaction_status", transaction)
+    except psycopg.DataError:
+        return False  # "in the future": it never heard of it
+    if status is None:
+        return True  # so long ago that it does not know any more
+    # The same number may have gone to another transaction.
+    return status == "committed" and (witness is None or bool(link.rows(*witness)))
 
 
 def _read_together(link: Link, statements: tuple[tuple[str, *tuple[Any, ...]], ...]) -> list[list[Row]]:

@@ -91,6 +91,17 @@ def read_only(url: str, why: str) -> StoreReadOnly:
     )
 
 
+def lost_commits(url: str) -> StoreCorrupt:
+    """The error for a server that does not have what this worker was told is committed."""
+    return StoreCorrupt(
+        f"Store '{url}' has lost commits: the server that answers now does not have the last one that was "
+        "acknowledged to this worker. A standby that lagged has taken over, an old primary has come back, or "
+        "a backup was restored. Nothing was written.",
+        hint="See that only the right server can be reached. Then start the worker again: runs go on from "
+        "what is there; steps whose results were lost run again, with the same idempotency keys.",
+    )
+
+
 def _refused(url: str, said: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"The server refused to open store '{url}': {said}.",

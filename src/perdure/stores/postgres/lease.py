@@ -53,6 +53,8 @@ class Leases:
         self._own = 0
         self._space = database.place.space("the lease")
         self._presence = database.place.space("presence")
+        if not believes_caller:
+            database.when_blocked = self._break_off_what_is_over
 
     def fence(self, lease: Lease) -> Fence:
         """What a commit under this lease looks at."""
@@ -126,6 +128,14 @@ class Leases:
             if row.is_over:
                 with suppress(StoreError):
                     self._database.rows("end_lease_users", self._space, row.number)
+
+    def _break_off_what_is_over(self) -> None:
+        """Have commits broken off whose workers stand still: this process waits for what they have locked.
+
+        The server itself would not do so where a worker was stopped between two messages of one commit.
+        """
+        with suppress(StoreError):
+            self.break_off(self.held(now_ms=0))
 
     def _now(self, now_ms: int) -> int | None:
         return now_ms if self._believes else None

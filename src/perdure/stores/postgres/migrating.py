@@ -86,6 +86,8 @@ def _apply(database: Database, migration: Migration) -> None:
             _make_schema(link, schema)
         if (number or 0) < migration.number:
             link.do(f'SET LOCAL search_path = "{schema}"')
+            # What a migration may want to keep: the lock of the gate, for functions that pass it.
+            link.do(f"SET LOCAL perdure.gate = '{database.place.space('the gate')}'")
             link.do(migration.sql)
             mark = f'INSERT INTO "{schema}".{_MARK} (number, name) VALUES ($1, $2)'  # noqa: S608
             link.query(mark, migration.number, migration.name)

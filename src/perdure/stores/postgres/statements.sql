@@ -246,6 +246,17 @@ INSERT INTO {s}.tag (run, key, value) SELECT * FROM unnest($1::int8[], $2::text[
 -- name: latest_of_ids
 SELECT {run_columns} FROM {s}.run WHERE id = ANY ($1::text[]) AND latest
 
+-- Starts on a connection of the user's, in migrations/0003_start.sql
+
+-- name: store_identity
+SELECT {s}.store_identity()
+
+-- name: start_once
+SELECT outcome, mark, run_number, run_generation, run_workflow, run_status, first_input
+FROM {s}.start_run_once(
+    $1::text, $2::text, $3::text, $4::bytea, $5::bytea, $6::text::jsonb, $7::int8, $8::int8, $9::text
+)
+
 -- The other fields of a batch
 
 -- name: insert_records

@@ -2,20 +2,21 @@
 
 `place` reads the URL; `connection` holds the connections, and knows what to do when one
 breaks; `migrating` makes the tables; `lease` says who may write, `claims` who takes what
-is free; `write` writes a batch, with `starts` and `messages`; `read` reads; `ear` hears of other
-processes. `moving` reads and writes whole runs. The SQL is in `statements.sql` and `moving.sql`, the
-tables in `migrations/`.
+is free; `write` writes a batch, with `starts` and `messages`; `borrowing` starts runs on
+connections of the user's; `read` reads; `ear` hears of other processes. `moving` reads and writes whole
+runs. The SQL is in `statements.sql` and `moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
-from ...core.records import Message, Record, RunRow
+from ...core.records import Message, NewRun, Record, RunRow
 from ..base import (
     AttemptRow,
     Batch,
@@ -28,10 +29,12 @@ from ..base import (
     MovePage,
     Reply,
     RunQuery,
+    StartOutcome,
     StateRow,
     WorkerRow,
 )
 from ..statements import load_statements
+from .borrowing import Borrowing
 from .check import find_wrongs
 from .claims import Claims
 from .connection import Database, Link
@@ -80,6 +83,7 @@ class PostgresStore:
         self._leases = Leases(self._database, self._ear, self._gate, believes_caller=believes_caller)
         self._claims = Claims(self._database, self._leases)
         self._reader = Reader(self._database, sql)
+        self._borrowing = Borrowing(self._database, sql)
         self._messages = MessageReader(self._database)
         self._moves = Moves(self._database, self._leases, self._reader, self._gate)
         self._checks = [name for name in sql if name.startswith("check_")]
@@ -129,6 +133,9 @@ class PostgresStore:
         return self._database.write(
             lambda link: write_submission(link, batch, self._gate), tell=_concerns_others
         ).committed
+
+    def start_within(self, connection: Any, new: NewRun) -> StartOutcome | Awaitable[StartOutcome]:
+        return self._borrowing.start_within(connection, new)
 
     def run_by_id(self, run_id: str, *, generation: int | None = None) -> RunRow | None:
         if generation is None:

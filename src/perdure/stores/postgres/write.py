@@ -56,6 +56,7 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Writt
     outcomes = starts.finish() if starts else []
     positions, holders = sent.finish() if sent else send_messages(link, batch.messages)
     _note_witness(link, batch)
+    link.leaves_trace = link.witness is not None or bool(batch.leases or batch.forgotten)
     return Written(Committed(outcomes, positions), bool(batch.freed or holders - {lease.lease.number}))
 
 

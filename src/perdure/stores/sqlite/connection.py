@@ -130,6 +130,10 @@ class Database:
                     raise fault_of(error, self.url) from error
                 raise
 
+    def writes_by(self, connection: object) -> bool:
+        """Whether that is the connection that writes; it may have been lent."""
+        return connection is self._writer
+
     def changed(self) -> bool:
         """Whether another connection, in any process, has written since this was asked last."""
         before = self._data_version

@@ -2,8 +2,9 @@
 
 `connection` opens the file and passes or refuses it; `lease` says who may
 write, `claims` which run is whose; `write` writes a batch, with `starts`,
-`messages` and `blobs`; `read` reads; `moving` reads and writes whole runs. The SQL is
-in `statements.sql` and `moving.sql`, the tables in `migrations/`.
+`messages` and `blobs`; `borrowing` starts runs on connections of the user's; `read`
+reads; `moving` reads and writes whole runs. The SQL is in `statements.sql` and
+`moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
-from ...core.records import Message, Record, RunRow
+from ...core.records import Message, NewRun, Record, RunRow
 from ..base import (
     AttemptRow,
     Batch,
@@ -27,10 +29,12 @@ from ..base import (
     MovePage,
     Reply,
     RunQuery,
+    StartOutcome,
     StateRow,
     WorkerRow,
 )
 from ..moves import refuse_closed
+from .borrowing import start_within
 from .check import find_wrongs
 from .claims import Claims
 from .connection import Database, find_place
@@ -108,6 +112,10 @@ class SqliteStore:
         with self._database.transaction() as connection:
             refuse_closed(read_mark(connection), self.url)
             return write_submission(connection, batch, url=self.url)
+
+    def start_within(self, connection: Any, new: NewRun) -> StartOutcome:
+        path = None if self._database.writes_by(connection) else self._database.path
+        return start_within(connection, new, path=path, url=self.url)
 
     def run_by_id(self, run_id: str, *, generation: int | None = None) -> RunRow | None:
         if generation is None:
