@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -169,25 +170,23 @@ def test_leases_last_by_the_clock_of_the_server(postgres_url: str) -> None:
 def test_who_waits_for_a_worker_that_stands_still_between_two_messages_of_a_commit_has_it_broken_off(
     postgres_url: str,
 ) -> None:
-    stopped, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
-    lease = stopped.acquire("stopped", now_ms=0, ttl_ms=1)
-    run = start(stopped, lease)
-    other.submit(Batch(starts=[new_run("another")]))
-    waits, holds = other._database._writer, stopped._database._writer
-    assert waits is not None
-    assert holds is not None
-    waits.do("SET lock_timeout = '100ms'")
+    with closing(PostgresStore(postgres_url)) as stopped, closing(PostgresStore(postgres_url)) as other:
+        lease = stopped.acquire("stopped", now_ms=0, ttl_ms=1)
+        run = start(stopped, lease)
+        other.submit(Batch(starts=[new_run("another")]))
+        waits, holds = other._database._writer, stopped._database._writer
+        assert waits is not None
+        assert holds is not None
+        waits.do("SET lock_timeout = '100ms'")
 
-    found: list[int] = []
+        found: list[int] = []
 
-    def stand_still() -> None:
-        with holds.transaction(stopped._leases.fence(lease)):
-            holds.run("wake_runs", numbers([5]), numbers([0]), numbers([run]))
-            found.append(other.submit(Batch(starts=[new_run()])).starts[0].run.number)
+        def stand_still() -> None:
+            with holds.transaction(stopped._leases.fence(lease)):
+                holds.run("wake_runs", numbers([5]), numbers([0]), numbers([run]))
+                found.append(other.submit(Batch(starts=[new_run()])).starts[0].run.number)
 
-    with pytest.raises(psycopg.OperationalError):
-        stand_still()
+        with pytest.raises(psycopg.OperationalError):
+            stand_still()
 
-    assert found == [run]
-    stopped.close()
-    other.close()
+        assert found == [run]

@@ -32,11 +32,10 @@ def to_ms(value: Seconds | None, what: str) -> int | None:
 
 def as_text(value: str, what: str, *, shortest: int = 1) -> str:
     """An id, or a tag's key or value, as any store can keep it. Raises PerdureError for what none can."""
-    if not isinstance(value, str) or not shortest <= len(value) <= LONGEST_TEXT:  # pyright: ignore[reportUnnecessaryIsInstance]
-        length = f" of {len(value)} characters" if isinstance(value, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise PerdureError(
-            f"{what} is {type(value).__name__}{length}, and must be a text of {shortest} to {LONGEST_TEXT}."
-        )
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+        raise PerdureError(f"{what} is {value!r}, which is no text.")
+    if not shortest <= len(value) <= LONGEST_TEXT:
+        raise PerdureError(f"{what} has {shortest} to {LONGEST_TEXT} characters, and this has {len(value)}.")
     if "\0" in value or _HALF.search(value) is not None:
         raise PerdureError(
             f"{what} is {value!r}: it has a NUL or half a surrogate pair, which is no text to a database.",
