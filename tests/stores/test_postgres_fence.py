@@ -184,6 +184,8 @@ def test_who_waits_for_a_worker_that_stands_still_between_two_messages_of_a_comm
         def stand_still() -> None:
             with holds.transaction(stopped._leases.fence(lease)):
                 holds.run("wake_runs", numbers([5]), numbers([0]), numbers([run]))
+            with holds.sending():  # the server has heard the first message, and waits for the next
+                holds.run("horizon")
                 found.append(other.submit(Batch(starts=[new_run()])).starts[0].run.number)
 
         with pytest.raises(psycopg.OperationalError):
