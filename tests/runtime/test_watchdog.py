@@ -142,8 +142,10 @@ async def test_a_step_that_takes_long_on_a_thread_is_no_stall(quick: Harness) ->
 
 
 async def test_a_watchdog_ends_with_its_engine(tmp_path: Path) -> None:
+    before = threading.enumerate()
     async with Engine(f"sqlite:///{tmp_path / 'runs.db'}"):
-        watchdogs = [thread for thread in threading.enumerate() if thread.name == "perdure-watchdog"]
+        threads = [thread for thread in threading.enumerate() if thread not in before]
+        watchdogs = [thread for thread in threads if thread.name == "perdure-watchdog"]
 
     for thread in watchdogs:
         thread.join(_PATIENCE_S)

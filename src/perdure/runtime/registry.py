@@ -34,6 +34,8 @@ class Registry:
         """`workflows`: only these; None: every one that is defined in this process."""
         self._open = workflows is None
         self._own: dict[str, WorkflowDefinition] = {}
+        self._ambiguous: set[str] = set()
+        """Names that had several definitions when they were looked at last."""
         for definition in workflows or ():
             self.add(definition)
 
@@ -64,7 +66,13 @@ class Registry:
         """The workflows that can be run here; without those that two definitions claim."""
         names = set(self._own)
         if self._open:
-            names.update(name for name in list(_defined) if len(_living(name)) == 1)
+            living = {name: len(_living(name)) for name in list(_defined)}
+            several = {name for name, count in living.items() if count > 1}
+            if several - self._ambiguous - names:
+                gc.collect()  # one that nobody uses any more may only not have been collected yet
+                self._ambiguous = several
+                living.update((name, len(_living(name))) for name in several)
+            names.update(name for name, count in living.items() if count == 1)
         return sorted(names)
 
 
