@@ -108,6 +108,8 @@ class HarnessEngine(Engine):
             return
         self._door = None
         collector.restore()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self.faulty.kill()
         self._driver.committer.stop()
         store.close()
