@@ -153,12 +153,12 @@ def test_a_look_at_nothing_takes_no_number_of_a_transaction(stores: list[Postgre
     claim(store, lease)
     counted = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"
 
-    before = store._database.read(lambda link: link.query(counted))
-    for _ in range(20):
+    ((before,),) = store._database.read(lambda link: link.query(counted))
+    for _ in range(100):
         assert claim(store, lease) == []
-    after = store._database.read(lambda link: link.query(counted))
+    ((after,),) = store._database.read(lambda link: link.query(counted))
 
-    assert before == after
+    assert after - before < 10  # the server itself takes one now and then, to clean up
 
 
 def test_a_free_run_to_which_something_is_sent_is_claimed(stores: list[PostgresStore]) -> None:
