@@ -89,6 +89,6 @@ ROW = Row(
         "a commit is whole or not there",
         "the file opens, and passes every check",
     ],
-    trials=Trials(push=400, long=5_000, release=500_000),
+    trials=Trials(push=1_000, long=5_000, release=500_000),
     run=run,
 )

@@ -426,3 +426,9 @@ def test_importing_perdure_does_not_load_it() -> None:
     answer = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
 
     assert answer.stdout == "False\n"
+
+
+def test_a_client_and_an_engine_show_their_url_without_its_password() -> None:
+    url = "postgresql://shop:secret@db.example/shop"
+
+    assert sync.Client(url).url == sync.Engine(url).url == "postgresql://shop@db.example/shop"

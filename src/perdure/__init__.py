@@ -54,6 +54,7 @@ from .errors import (
     StoreNotOurs,
     StoreReadOnly,
     StoreUnavailable,
+    StoreUnreachable,
     StoreVersionError,
     UpdateRefused,
     WorkflowNotRegistered,
@@ -71,7 +72,7 @@ __all__ = [
     "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal",
     "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
     "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreMoved", "StoreNotOurs",
-    "StoreReadOnly", "StoreUnavailable", "StoreVersionError", "Update", "UpdateRefused", "Workflow",
-    "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched", "random",
-    "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
+    "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Update", "UpdateRefused",
+    "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched",
+    "random", "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
 ]  # fmt: skip

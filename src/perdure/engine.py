@@ -44,12 +44,11 @@ _CLOCKS_MAY_DIFFER_MS = 2_000
 class EngineDoor:
     """Through the worker of this process: what is sent is handed over without being looked for."""
 
-    def __init__(self, driver: Driver, inbox: Inbox, lease: Lease) -> None:
+    def __init__(self, driver: Driver, inbox: Inbox) -> None:
         self.clock = driver.clock
         self.source = driver.source
         self._driver = driver
         self._inbox = inbox
-        self._lease = lease
         self._reads = driver.reads
 
     async def read(self, look: Callable[[Store], T]) -> T:
@@ -114,7 +113,7 @@ class EngineDoor:
         if self._driver.has_in_hand(number):
             return True
         row = await self.read(lambda store: store.run_by_number(number))
-        return row is not None and row.lease == self._lease.number
+        return row is not None and row.lease == self._driver.lease.number
 
     async def _check_known(self, number: int) -> None:
         row = await self.read(lambda store: store.run_by_number(number))
@@ -247,14 +246,14 @@ class Engine(Client):
         driver = self._driver = self._make_driver(store, lease, clock)
         keeper.start(driver.committer)
         self._start_watchdog(driver)
-        inbox = Inbox(driver, lease)
-        recovery = Recovery(driver, lease)
-        claims = self._claims = Claims(driver, recovery, lease, capacity=self._capacity)
-        self._door = EngineDoor(driver, inbox, lease)
+        inbox = Inbox(driver)
+        recovery = Recovery(driver)
+        claims = self._claims = Claims(driver, recovery, capacity=self._capacity)
+        self._door = EngineDoor(driver, inbox)
         self.recovered = await claims.recover()
         driver.timers.start()
         inbox.look()
-        self._parked = Parked(driver, lease, recovery.find)
+        self._parked = Parked(driver, recovery.find)
         await self._parked.retry()
         self._lookout = Lookout(store, inbox.look, claims.look)
         self._lookout.start()

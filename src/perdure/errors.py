@@ -33,7 +33,8 @@ show it on its own line, and `code` is stable, so that programs can match it.
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
-        │   └── StoreFull
+        │   ├── StoreFull
+        │   └── StoreUnreachable   the server does not answer; a worker goes on trying
         ├── StoreNotOurs           the file is something else
         ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
         ├── StoreCorrupt           the file is damaged

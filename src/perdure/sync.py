@@ -47,7 +47,7 @@ from .errors import BoundaryError, PerdureError
 from .runtime.attempt import current_attempt
 from .runtime.claims import CAPACITY
 from .runtime.driver import RESIDENTS_KEPT
-from .stores.opening import DEFAULT_URL
+from .stores.opening import DEFAULT_URL, without_secret
 from .views import RunPage, RunStatus, RunView
 
 R = TypeVar("R")
@@ -142,13 +142,14 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, create: bool = True) -> None:
         """`url` names the store: `sqlite:///shop.db`. Without `create` it must be there."""
-        self.url = url
+        self._url = url
+        self.url = without_secret(url)
         self._create = create
         self._lock = threading.Lock()
         self._life: _Life | None = None
 
     def _make(self) -> awaiting.Client:
-        return awaiting.Client(self.url, create=self._create)
+        return awaiting.Client(self._url, create=self._create)
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -369,7 +370,7 @@ class Engine(Client):
 
     def _make(self) -> awaiting.Client:
         return running.Engine(
-            self.url,
+            self._url,
             workflows=self._workflows,
             residents_kept=self._residents_kept,
             capacity=self._capacity,

@@ -16,6 +16,7 @@ from perdure import (
     RunFailed,
     RunStatus,
     Signal,
+    start_child,
     step,
     workflow,
 )
@@ -154,6 +155,43 @@ async def test_a_start_whose_argument_cannot_be_stored_writes_nothing(harness: H
 async def test_an_id_that_is_empty_or_too_long_is_refused(harness: Harness, run_id: str) -> None:
     with pytest.raises(PerdureError, match="1 to 1000 characters"):
         await harness.engine.start(is_another(), id=run_id)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud800", "\udfff"])
+async def test_text_that_a_database_cannot_keep_is_refused_before_anything_is_written(
+    harness: Harness, text: str
+) -> None:
+    refused = pytest.raises(PerdureError, match="no text to a database")
+    run = await harness.engine.start(waits_to_finish("a"), id="one")
+
+    with refused:
+        await harness.engine.start(is_another(), id=text)
+    with refused:
+        await harness.engine.start(is_another(), id="two", tags={text: "value"})
+    with refused:
+        await harness.engine.start(is_another(), id="two", tags={"key": text})
+    with refused:
+        await run.send(finish, "well", id=text)
+
+    assert [view.id for view in (await harness.engine.list()).runs] == ["one"]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud800"])
+async def test_a_child_whose_id_or_tag_a_database_cannot_keep_is_refused(harness: Harness, text: str) -> None:
+    @workflow
+    async def names_children_badly() -> list[str]:
+        said: list[str] = []
+        for options in ({"id": text}, {"tags": {"key": text}}):
+            try:
+                await start_child(is_another(), **options)  # pyright: ignore[reportArgumentType]
+            except PerdureError as error:
+                said.append(str(error))
+        return said
+
+    said = await harness.engine.run(names_children_badly())
+
+    assert len(said) == 2
+    assert all("no text to a database" in line for line in said)
 
 
 async def test_a_workflow_awaited_outside_a_run_is_refused_with_what_to_do() -> None:

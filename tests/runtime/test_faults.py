@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from perdure import PerdureError, Signal, StoreFull, StoreUnavailable, step, workflow
+from perdure import PerdureError, Signal, StoreFull, StoreUnavailable, StoreUnreachable, step, workflow
 from perdure.testing import Harness
 from perdure.testing.clock import loop_turn
 
@@ -54,11 +54,12 @@ async def test_what_a_caller_asks_of_a_full_store_is_refused_and_leaves_no_trace
     assert [view.id for view in (await harness.engine.list()).runs] == ["one"]
 
 
-async def test_runs_go_on_when_there_is_space_again_and_nothing_is_lost_or_done_twice(
-    harness: Harness,
+@pytest.mark.parametrize("error", [StoreFull("No space."), StoreUnreachable("No answer.")])
+async def test_runs_go_on_when_the_store_can_write_again_and_nothing_is_lost_or_done_twice(
+    harness: Harness, error: StoreUnavailable
 ) -> None:
     run = await harness.engine.start(counts_up(20))
-    harness.store.fill_up(times=1)
+    harness.store.fail_before_commit(error, times=2)
 
     assert await run.result() == list(range(20))
     assert effects == list(range(20))

@@ -181,7 +181,7 @@ async def test_a_drain_does_not_wait_longer_than_it_was_told(url: str) -> None:
 
     async with Engine(url, workflows=[hangs]) as engine:
         await engine.start(hangs(), id="it")
-        await until(lambda: engine._driver is not None and engine._driver.effects.under_way)
+        await until(lambda: engine._driver is not None and engine._driver._running_steps())
 
         await engine.drain(0.05)
 

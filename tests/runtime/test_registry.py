@@ -7,6 +7,7 @@ import gc
 import pytest
 
 from perdure import Client, DefinitionError, RunStatus, Signal, Workflow, WorkflowNotRegistered, workflow
+from perdure.runtime.registry import Registry
 from perdure.testing import Harness
 
 hint = Signal[str]("hint")
@@ -103,3 +104,19 @@ async def test_an_engine_runs_only_the_workflows_that_it_was_given(harness: Harn
         run = await client.start(late(), id="one")
 
         assert await run.result() == "the rival ran"
+
+
+async def test_an_ambiguous_name_costs_one_collection_and_not_one_for_each_look() -> None:
+    late, rival = define_late("late-6"), define_rival("late-6")
+    collected: list[str] = []
+    gc.callbacks.append(watch := lambda phase, _: collected.append(phase))  # pyright: ignore[reportUnknownLambdaType]
+    try:
+        for _ in range(100):
+            assert "late-6" not in Registry().names()
+    finally:
+        gc.callbacks.remove(watch)
+
+    assert collected.count("start") < 10
+    del rival
+    gc.collect()
+    assert late.name in Registry().names()

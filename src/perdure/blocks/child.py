@@ -54,6 +54,7 @@ async def start_child(
     belongs to another run.
     """
     host = standing_host("start_child()")
+    call.claim()  # also one that is refused below: its error is told here, and not as a call left lying
     if on_parent_close not in ("cancel", "abandon"):
         raise DefinitionError(f"on_parent_close={on_parent_close!r} is neither 'cancel' nor 'abandon'.")
     options = ChildOptions(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import LeaseLost, StoreError
-from ..stores.base import Lease, Store
+from ..stores.base import Store
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -26,12 +26,11 @@ _PAUSE_S = 0.02
 class Claims:
     """Looks for free runs, and has them brought into memory."""
 
-    def __init__(self, driver: Driver, recovery: Recovery, lease: Lease, *, capacity: int) -> None:
+    def __init__(self, driver: Driver, recovery: Recovery, *, capacity: int) -> None:
         """`capacity`: how many steps may be under way before no more runs are claimed."""
         self._driver: Driver = weakref.proxy(driver)
         driver.look_for_runs = self.look
         self._recovery = recovery
-        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._capacity = capacity
         self._again = False
@@ -57,8 +56,8 @@ class Claims:
 
     def _claim(self, limit: int) -> Callable[[Store], list[int]]:
         """What the writer's thread is to do."""
-        lease, now_ms = self._lease, self._driver.clock.now_ms()
-        workflows = self._driver.registry.names()
+        driver = self._driver
+        lease, now_ms, workflows = driver.lease, driver.clock.now_ms(), driver.registry.names()
         return lambda store: store.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
 
     def stop(self) -> None:
@@ -78,8 +77,7 @@ class Claims:
     def _got(self, found: list[int] | StoreError) -> None:
         self._driver.claiming = False
         if isinstance(found, LeaseLost):
-            self._driver.committer.batch.leases = 1  # what is written next finds it out, and stops the worker
-            self._driver.committer.schedule()
+            self._driver.committer.check_lease()  # which stops the worker
         elif isinstance(found, StoreError):
             self._driver.complain(found, "looking for runs to take up")
         elif found:

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreError, StoreFull, StoreUnreachable
 from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction, is_empty
+from .reads import found_or_error, told
 
 if TYPE_CHECKING:
     from .resident import Resident
@@ -173,24 +175,19 @@ class Committer:
 
     def ask_between(self, verb: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
         """The same for a verb of the store that writes; an error goes to `then` in place of the result."""
-        store = self._store
-
-        def ask() -> T | StoreError:
-            try:
-                return verb(store)
-            except StoreError as error:
-                return error
-
-        self.run_between(ask, then)
+        if self._dead is not None:
+            then(_as_store_error(self._dead))
+            return
+        self.run_between(partial(found_or_error, verb, self._store), then)
 
     async def wait_between(self, verb: Callable[[Store], T]) -> T:
         """The same; gives the result, or raises the error."""
-        found: asyncio.Future[T | StoreError] = self._loop.create_future()
-        self.ask_between(verb, lambda result: found.done() or found.set_result(result))
-        result = await found
-        if isinstance(result, StoreError):
-            raise result
-        return result
+        return await told(partial(self.ask_between, verb))
+
+    def check_lease(self) -> None:
+        """Commit soon, with nothing to write if need be: a worker that has lost its lease finds it out."""
+        self._group.batch.leases = max(self._group.batch.leases, 1)
+        self.schedule()
 
     # -- the loop's side -------------------------------------------------------------------------
 
@@ -293,15 +290,15 @@ class Committer:
     def _die(self, error: BaseException, group: _Group) -> None:
         """The worker can write no more: tell everybody who waits."""
         self._dead = error
-        told = error if isinstance(error, Exception) else LeaseLost(f"The worker stopped: {error!r}.")
+        refusal = error if isinstance(error, Exception) else _as_store_error(error)
         for waiting in (group, self._group):
             for on_start, _ in waiting.on_starts:
-                on_start(told)
+                on_start(refusal)
             for back in waiting.on_messages:
                 if back is not None:
-                    back[0](told)
+                    back[0](refusal)
             for callback in waiting.on_commit:
-                callback(told)
+                callback(refusal)
         self._group = _Group()
         self._wake_idle()
         self._on_fatal(error)
@@ -370,6 +367,11 @@ class Committer:
     def _tell(self, callback: Callable[[T], object], found: T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(callback, found)
+
+
+def _as_store_error(error: BaseException) -> StoreError:
+    """Of what stopped the worker."""
+    return error if isinstance(error, StoreError) else LeaseLost(f"The worker stopped: {error!r}.")
 
 
 def _append(group: _Group, newer: _Group) -> None:

@@ -369,7 +369,7 @@ class Driver:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + seconds
         # Looked at now and then: no event is worth its keep at each step's beginning and end.
-        while self.effects.under_way > self.effects.waiting and loop.time() < give_up_at:  # noqa: ASYNC110
+        while len(self._running_steps()) > self.effects.waiting and loop.time() < give_up_at:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOKS_EVERY_S)
         await self.committer.drain()
 
@@ -398,14 +398,20 @@ class Driver:
         self.residents.clear()
         self._idle.clear()
 
+    def _running_steps(self) -> list[asyncio.Task[None]]:
+        """Those that wait for their next attempt among them."""
+        return [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
+
     def _cancel_steps(self) -> list[asyncio.Task[None]]:
-        tasks = [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
+        tasks = self._running_steps()
         for task in tasks:
             task.cancel()
         return tasks
 
     def complain(self, error: BaseException, doing: str) -> None:
         """Say what went wrong where nobody waits for an answer."""
+        if self.stopped:
+            return  # what a stopping engine could not do any more, the next one does
         if isinstance(error, PerdureError):
             _log.warning("While %s: %s", doing, error)
         else:

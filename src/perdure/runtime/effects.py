@@ -52,8 +52,6 @@ class Effects:
         """Whether the engine closes: no step begins any more."""
         self.waiting = 0
         """Steps that wait for their next attempt."""
-        self.under_way = 0
-        """Steps that have begun and are not done, those that wait among them."""
         self._threads: Threads | None = None
         self._processes: Processes | None = None
 
@@ -133,13 +131,6 @@ class RunningStep:
 
     async def run(self) -> None:
         """Try until the step returns or has failed for good, and give that to the recorder."""
-        self._effects.under_way += 1
-        try:
-            await self._try()
-        finally:
-            self._effects.under_way -= 1
-
-    async def _try(self) -> None:
         pending = self._pending
         call: StepCallLike = pending.call
         definition = call.definition

@@ -23,7 +23,7 @@ from ..errors import (
     StoreError,
     UpdateRefused,
 )
-from ..stores.base import DROPPED, Lease, MessagePage, Reply
+from ..stores.base import DROPPED, MessagePage, Reply
 from .closing import decode_end
 from .resident import Resident
 
@@ -38,9 +38,8 @@ _FOLLOWS = (MessageKind.SIGNAL, MessageKind.UPDATE, MessageKind.CANCEL, MessageK
 class Inbox:
     """Hands messages to this worker's runs, in the order in which they were sent."""
 
-    def __init__(self, driver: Driver, lease: Lease) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver: Driver = weakref.proxy(driver)
-        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._after = 0
         """Messages up to this position have been found."""
@@ -67,7 +66,7 @@ class Inbox:
             self._ask(_PAGE)
 
     def _ask(self, limit: int) -> None:
-        lease, after = self._lease, self._after
+        lease, after = self._driver.lease, self._after
         self._driver.reads.ask(
             lambda store: store.messages(lease, after=after, limit=limit),
             lambda page: self._found(page, limit),

@@ -26,7 +26,6 @@ from ..errors import (
     StoreError,
     WorkflowNotRegistered,
 )
-from ..stores.base import Lease
 from .definitions import WorkflowDefinition
 from .driver import Driver
 
@@ -50,12 +49,9 @@ def is_parked_by_code(row: RunRow) -> bool:
 class Parked:
     """Tries runs again that code had parked, with the code of this worker."""
 
-    def __init__(
-        self, driver: Driver, lease: Lease, find: Callable[[str], WorkflowDefinition | None]
-    ) -> None:
+    def __init__(self, driver: Driver, find: Callable[[str], WorkflowDefinition | None]) -> None:
         """`find` gives the workflow of a name; None when this worker does not know it."""
         self._driver = driver
-        self._lease = lease
         self._find = find
         self._trying: asyncio.Task[None] | None = None
         self._going = 0
@@ -110,8 +106,8 @@ class Parked:
         """Those that no other worker has claimed meanwhile."""
         if not numbers:
             return set()
-        driver, lease = self._driver, self._lease
-        now_ms = driver.clock.now_ms()
+        driver = self._driver
+        lease, now_ms = driver.lease, driver.clock.now_ms()
         return await driver.committer.wait_between(
             lambda store: store.claim_these(lease, numbers, now_ms=now_ms)
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
-from ..errors import StoreError
+from ..errors import LeaseLost, StoreError
 from ..stores.base import Store
 
 T = TypeVar("T")
@@ -27,38 +29,65 @@ class Reads:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._threads: ThreadPoolExecutor | None = None
+        self._asked: dict[object, Callable[[Any], object]] = {}
+        """Who waits for what a thread finds."""
+        self._stopped = False
 
     def ask(self, look: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
         """Give what `look` finds, or its error, to `then`: before this returns, or later on the loop."""
+        if self._stopped:
+            then(_stopped())
+            return
         if not self._store.reads_block:
-            then(_try(look, self._store))
+            then(found_or_error(look, self._store))
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="perdure-reads")
-        self._threads.submit(self._ask_there, look, then)
+        asked = object()
+        self._asked[asked] = then
+        self._threads.submit(self._ask_there, look, asked)
 
     async def wait(self, look: Callable[[Store], T]) -> T:
         """Give what `look` finds; raises its error."""
-        found: asyncio.Future[T | StoreError] = self._loop.create_future()
-        self.ask(look, lambda result: found.done() or found.set_result(result))
-        result = await found
-        if isinstance(result, StoreError):
-            raise result
-        return result
+        return await told(partial(self.ask, look))
 
-    def _ask_there(self, look: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
-        found = _try(look, self._store)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(then, found)
+    def _ask_there(self, look: Callable[[Store], Any], asked: object) -> None:
+        found = found_or_error(look, self._store)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._found, asked, found)
+
+    def _found(self, asked: object, found: Any) -> None:
+        then = self._asked.pop(asked, None)
+        if then is not None:
+            then(found)
 
     def stop(self) -> None:
-        """Begin no more reads; one under way is left to end by itself."""
+        """Begin no more reads: who waits for one gets an error, and one under way ends by itself."""
+        self._stopped = True
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+        waiting, self._asked = self._asked, {}
+        for then in waiting.values():
+            then(_stopped())
 
 
-def _try(look: Callable[[Store], T], store: Store) -> T | StoreError:
+def found_or_error(look: Callable[[Store], T], store: Store) -> T | StoreError:
+    """What `look` finds, or the error that the store raised."""
     try:
         return look(store)
     except StoreError as error:
         return error
+
+
+async def told(ask: Callable[[Callable[[T | StoreError], object]], object]) -> T:
+    """Wait for what `ask` gives to the callback that it gets; an error is raised."""
+    found: asyncio.Future[T | StoreError] = asyncio.get_running_loop().create_future()
+    ask(lambda result: found.done() or found.set_result(result))
+    result = await found
+    if isinstance(result, StoreError):
+        raise result
+    return result
+
+
+def _stopped() -> StoreError:
+    return LeaseLost("The engine has stopped.")

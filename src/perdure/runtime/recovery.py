@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..core.records import Kind, Record, RunRow, Status
 from ..errors import PerdureError, RunDamaged, StepFailed, StoreCorrupt, StoreError
-from ..stores.base import Lease, Loaded
+from ..stores.base import Loaded
 from .definitions import WorkflowDefinition
 from .driver import CRASHES_BEFORE_PARKING
 from .resident import Resident
@@ -31,9 +31,8 @@ _PAGE = 200
 class Recovery:
     """Brings runs into memory that are on disk."""
 
-    def __init__(self, driver: Driver, lease: Lease) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver: Driver = weakref.proxy(driver)
-        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._wanted: list[int] = []
         self._claimed: set[int] = set()
@@ -162,7 +161,7 @@ class Recovery:
             self._claim(free)
 
     def _is_elsewhere(self, row: RunRow) -> bool:
-        return row.lease != self._lease.number and Status(row.status).is_open
+        return row.lease != self._driver.lease.number and Status(row.status).is_open
 
     def _leave(self, number: int) -> None:
         """It is another worker's, or parked, which is claimed when something comes that opens it."""
@@ -211,8 +210,8 @@ class Recovery:
 
     def _claim(self, numbers: list[int]) -> None:
         """Claim those that are free; the others are in the hands of other workers."""
-        driver, lease = self._driver, self._lease
-        now_ms = driver.clock.now_ms()
+        driver = self._driver
+        lease, now_ms = driver.lease, driver.clock.now_ms()
         driver.committer.ask_between(
             lambda store: store.claim_these(lease, numbers, now_ms=now_ms),
             lambda claimed: self._was_claimed(numbers, claimed),

@@ -14,17 +14,51 @@ from collections.abc import Iterable
 from ..errors import DefinitionError
 from .definitions import WorkflowDefinition
 
-_defined: dict[str, list[weakref.ref[WorkflowDefinition]]] = {}
+
+class _Definitions:
+    """Every workflow that lives in this process."""
+
+    def __init__(self) -> None:
+        self._refs: dict[str, list[weakref.ref[WorkflowDefinition]]] = {}
+        self._collected: set[str] = set()
+        """Names that had several definitions, of which none was garbage when that was looked at."""
+        self.changes = 0
+        """Goes up when a definition comes or goes."""
+
+    def add(self, definition: WorkflowDefinition) -> None:
+        name = definition.name
+        known = self._refs.get(name, ())
+        others = [ref for ref in known if (seen := ref()) and seen.source != definition.source]
+        self._refs[name] = [*others, weakref.ref(definition, self._changed)]
+        self._collected.discard(name)
+        self.changes += 1
+
+    def of(self, name: str) -> list[WorkflowDefinition]:
+        """Those of this name; more than one when a stored run could belong to either."""
+        living = self._living(name)
+        if len(living) > 1 and name not in self._collected:
+            self._collected.add(name)
+            gc.collect()  # one that nobody uses any more may only not have been collected yet
+            living = self._living(name)
+        return living
+
+    def names(self) -> list[str]:
+        """Those that have one definition."""
+        return [name for name in list(self._refs) if len(self.of(name)) == 1]
+
+    def _living(self, name: str) -> list[WorkflowDefinition]:
+        return [definition for ref in self._refs.get(name, ()) if (definition := ref()) is not None]
+
+    def _changed(self, _: object) -> None:
+        self.changes += 1
+
+
+_defined = _Definitions()
 
 
 def register(definition: WorkflowDefinition) -> None:
     """Make a workflow known by its name. Executing the same source again replaces it."""
-    known = [
-        ref
-        for ref in _defined.get(definition.name, [])
-        if (seen := ref()) and seen.source != definition.source
-    ]
-    _defined[definition.name] = [*known, weakref.ref(definition)]
+    _defined.add(definition)
 
 
 class Registry:
@@ -34,8 +68,9 @@ class Registry:
         """`workflows`: only these; None: every one that is defined in this process."""
         self._open = workflows is None
         self._own: dict[str, WorkflowDefinition] = {}
-        self._ambiguous: set[str] = set()
-        """Names that had several definitions when they were looked at last."""
+        self._names: list[str] = []
+        self._names_at = -1
+        """How many definitions had come and gone when the names were gathered."""
         for definition in workflows or ():
             self.add(definition)
 
@@ -45,6 +80,7 @@ class Registry:
         if own is not None and own.source != definition.source:
             raise _ambiguous(definition.name, own.source, definition.source)
         self._own[definition.name] = definition
+        self._names_at = -1
 
     def find(self, name: str) -> WorkflowDefinition | None:
         """The workflow of this name; None when this process does not know it.
@@ -54,30 +90,18 @@ class Registry:
         own = self._own.get(name)
         if own is not None or not self._open:
             return own
-        living = _living(name)
-        if len(living) > 1:
-            gc.collect()  # one that nobody uses any more may only not have been collected yet
-            living = _living(name)
+        living = _defined.of(name)
         if len(living) > 1:
             raise _ambiguous(name, living[0].source, living[1].source)
         return living[0] if living else None
 
     def names(self) -> list[str]:
         """The workflows that can be run here; without those that two definitions claim."""
-        names = set(self._own)
-        if self._open:
-            living = {name: len(_living(name)) for name in list(_defined)}
-            several = {name for name, count in living.items() if count > 1}
-            if several - self._ambiguous - names:
-                gc.collect()  # one that nobody uses any more may only not have been collected yet
-                self._ambiguous = several
-                living.update((name, len(_living(name))) for name in several)
-            names.update(name for name, count in living.items() if count == 1)
-        return sorted(names)
-
-
-def _living(name: str) -> list[WorkflowDefinition]:
-    return [definition for ref in _defined.get(name, ()) if (definition := ref()) is not None]
+        if self._names_at != _defined.changes:
+            others = _defined.names() if self._open else ()
+            self._names = sorted({*self._own, *others})
+            self._names_at = _defined.changes
+        return self._names
 
 
 def _ambiguous(name: str, first: str, second: str) -> DefinitionError:

@@ -116,6 +116,8 @@ class Timers:
 
     def _have_read(self, page: list[tuple[int, int]] | StoreError, until_ms: int) -> None:
         self._reading = False
+        if self._stopped:
+            return
         if isinstance(page, StoreError):
             _log.warning("While reading the runs that sleep: %s", page)
             self._read_until_ms = self._clock.now_ms() + _TRY_AGAIN_MS
@@ -125,8 +127,7 @@ class Timers:
             full = len(page) == self._page
             self._cursor = page[-1] if full else (until_ms, 1 << 62)
             self._read_until_ms = self._cursor[0]
-        if not self._stopped:
-            self._arm_next()
+        self._arm_next()
 
     def _arm_next(self) -> None:
         """Arm for the next run, or to read on."""

@@ -177,8 +177,7 @@ class Harness(Client):
         store = engine.faulty
         store.kill()
         committer = engine.driver.committer
-        committer.batch.leases = 1  # something to write, so that the worker notices its death
-        committer.schedule()
+        committer.check_lease()  # something to write, so that the worker notices its death
         await self.until(lambda: committer.error is not None)
         await engine.__aexit__(None, None, None)
 
