@@ -20,34 +20,22 @@ class _Definitions:
 
     def __init__(self) -> None:
         self._refs: dict[str, list[weakref.ref[WorkflowDefinition]]] = {}
-        self._collected: set[str] = set()
-        """Names that had several definitions, of which none was garbage when that was looked at."""
         self.changes = 0
         """Goes up when a definition comes or goes."""
 
     def add(self, definition: WorkflowDefinition) -> None:
-        name = definition.name
-        known = self._refs.get(name, ())
+        known = self._refs.get(definition.name, ())
         others = [ref for ref in known if (seen := ref()) and seen.source != definition.source]
-        self._refs[name] = [*others, weakref.ref(definition, self._changed)]
-        self._collected.discard(name)
+        self._refs[definition.name] = [*others, weakref.ref(definition, self._changed)]
         self.changes += 1
 
     def of(self, name: str) -> list[WorkflowDefinition]:
         """Those of this name; more than one when a stored run could belong to either."""
-        living = self._living(name)
-        if len(living) > 1 and name not in self._collected:
-            self._collected.add(name)
-            gc.collect()  # one that nobody uses any more may only not have been collected yet
-            living = self._living(name)
-        return living
-
-    def names(self) -> list[str]:
-        """Those that have one definition."""
-        return [name for name in list(self._refs) if len(self.of(name)) == 1]
-
-    def _living(self, name: str) -> list[WorkflowDefinition]:
         return [definition for ref in self._refs.get(name, ()) if (definition := ref()) is not None]
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each name."""
+        return {name: len(self.of(name)) for name in list(self._refs)}
 
     def _changed(self, _: object) -> None:
         self.changes += 1
@@ -64,6 +52,9 @@ def register(definition: WorkflowDefinition) -> None:
 class Registry:
     """The workflows that one engine runs."""
 
+    collects = True
+    """Whether garbage is collected for a name that two definitions claim: one may not be in use any more."""
+
     def __init__(self, workflows: Iterable[WorkflowDefinition] | None = None) -> None:
         """`workflows`: only these; None: every one that is defined in this process."""
         self._open = workflows is None
@@ -71,6 +62,8 @@ class Registry:
         self._names: list[str] = []
         self._names_at = -1
         """How many definitions had come and gone when the names were gathered."""
+        self._ambiguous: set[str] = set()
+        """Names that had several definitions after the last collection."""
         for definition in workflows or ():
             self.add(definition)
 
@@ -91,6 +84,9 @@ class Registry:
         if own is not None or not self._open:
             return own
         living = _defined.of(name)
+        if len(living) > 1 and self.collects:
+            gc.collect()
+            living = _defined.of(name)
         if len(living) > 1:
             raise _ambiguous(name, living[0].source, living[1].source)
         return living[0] if living else None
@@ -98,10 +94,18 @@ class Registry:
     def names(self) -> list[str]:
         """The workflows that can be run here; without those that two definitions claim."""
         if self._names_at != _defined.changes:
-            others = _defined.names() if self._open else ()
-            self._names = sorted({*self._own, *others})
             self._names_at = _defined.changes
+            self._names = sorted({*self._own, *(self._names_of_one() if self._open else ())})
         return self._names
+
+    def _names_of_one(self) -> list[str]:
+        counts = _defined.counts()
+        several = {name for name, count in counts.items() if count > 1}
+        if self.collects and several - self._ambiguous:
+            gc.collect()
+            counts = _defined.counts()
+            self._ambiguous = several
+        return [name for name, count in counts.items() if count == 1]
 
 
 def _ambiguous(name: str, first: str, second: str) -> DefinitionError:

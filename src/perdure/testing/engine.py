@@ -42,6 +42,8 @@ class Ran(Registry):
     A test suite is one process: its modules may each have a `checkout` of their own.
     """
 
+    collects = False  # a test may open hundreds of engines, and what they ran is known
+
     def __init__(
         self,
         workflows: Iterable[WorkflowDefinition] | None,
