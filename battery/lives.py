@@ -54,6 +54,12 @@ class Life:
         if self.code is None:
             signal.pidfd_send_signal(self._handle, number)
 
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it stands still, or has ended: the signal comes before its effect."""
+        self.signal(signal.SIGSTOP)
+        if self.code is None:
+            os.waitid(os.P_PID, self.process, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end. Whether it came."""
         if self.code is None and select([self._handle], [], [], seconds)[0]:

@@ -41,11 +41,11 @@ def _outlive(
         while not _leases_held(witness.store):  # before it has the lease it would be no zombie, but late
             zombie.ends_within(0.001)
         zombie.ends_within(draw.random() * 0.04)
-        zombie.signal(signal.SIGSTOP)
+        zombie.stop()
         while _is_in_a_transaction(witness.store):  # there it would stop everybody, and nobody can help
             zombie.signal(signal.SIGCONT)
             zombie.ends_within(0.001)
-            zombie.signal(signal.SIGSTOP)
+            zombie.stop()
         heir = Life(partial(_be_the_heir, witness), errors=folder / "errors of the heir")
         heir.end()
         before = dump(witness.store)

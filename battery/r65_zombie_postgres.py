@@ -65,7 +65,7 @@ def _outlive(
         while not _leases_held(server, schema):
             zombie.ends_within(0.005)
         zombie.ends_within(draw.random() * _LONGEST_LIFE_S)
-        zombie.signal(signal.SIGSTOP)
+        zombie.stop()
         heir = Life(partial(_be_the_heir, witness, server, schema), errors=folder / "errors of the heir")
         heir.end()
         before = _dump(server, schema)
