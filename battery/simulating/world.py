@@ -20,7 +20,7 @@ from perdure import Client, JournalMismatch, RunCancelled, RunClosed, RunFailed,
 from perdure.core.records import RunRow, Status
 from perdure.doors import StoreDoor
 from perdure.errors import PerdureError, StoreFull, StoreUnavailable
-from perdure.stores.base import RunQuery, Store
+from perdure.stores.base import Batch, Committed, RunQuery, Store
 from perdure.stores.opening import open_store
 from perdure.testing import SeededSource
 
@@ -104,9 +104,11 @@ class _Outside(StoreDoor):
     async def read(self, look: Any) -> Any:
         return look(self._store)
 
+    async def _submit(self, batch: Batch) -> Committed:
+        return self._store.submit(batch)
+
     async def close(self) -> None:
         self._store.close()
-        self._thread.shutdown()
 
 
 _played = count(1)

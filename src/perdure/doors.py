@@ -1,23 +1,32 @@
-"""How a client reaches runs: through the store, or through the worker in the same process."""
+"""How a client reaches runs: through the store, or through the worker in the same process.
+
+What many callers ask at once is done at once: their starts and messages are written in one
+commit, and one look is for all the ends that they wait for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
-from .errors import RunDamaged
+from .errors import RunDamaged, StoreMoved, StoreUnavailable
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.definitions import WorkflowDefinition
-from .stores.base import DROPPED, Batch, Reply, StartOutcome, Store
+from .stores.base import DROPPED, Batch, Committed, Reply, StartOutcome, Store
 from .stores.moves import refuse_closed_store
 
 T = TypeVar("T")
 
 _LOOK_FIRST_S = 0.01
 _LOOK_LATER_S = 0.25
+_LOOKS_FOR_A_PART = 4
+"""How many times longer than the look itself the pause after it is, at least."""
+_WRITTEN_AT_ONCE = 1_000
+_BYTES_AT_ONCE = 4_000_000
 _OPENS_AGAIN = (MessageKind.RESUME, MessageKind.CANCEL, MessageKind.TERMINATE)
 
 
@@ -73,6 +82,17 @@ def stopped_row(store: Store, number: int) -> RunRow | None:
     return None if row.status == Status.RUNNING else row
 
 
+def stopped_rows(store: Store, numbers: Sequence[int]) -> dict[int, RunRow]:
+    """The same for many runs: the rows of those that have stopped."""
+    rows: dict[int, RunRow] = {}
+    for number, row in store.stopped_runs(numbers).items():
+        # One that is missing raises, and one that is parked may be asked to go on.
+        found = row if row is not None and row.status != Status.PARKED else stopped_row(store, number)
+        if found is not None:
+            rows[number] = found
+    return rows
+
+
 def reply_or_refuse(store: Store, request: str) -> Reply | None:
     """The answer to a request; None while there is none. Raises StoreMoved if none will come here."""
     reply = store.reply(request)
@@ -81,12 +101,12 @@ def reply_or_refuse(store: Store, request: str) -> Reply | None:
     return reply
 
 
-def stopped_or_refuse(store: Store, number: int) -> RunRow | None:
-    """The same as `stopped_row`. Raises StoreMoved if the run goes on elsewhere."""
-    row = stopped_row(store, number)
-    if row is None:
+def stopped_or_refuse(store: Store, numbers: Sequence[int]) -> dict[int, RunRow]:
+    """The same as `stopped_rows`. Raises StoreMoved if they go on elsewhere."""
+    rows = stopped_rows(store, numbers)
+    if not rows:
         refuse_closed_store(store)
-    return row
+    return rows
 
 
 async def look_until(told: asyncio.Future[T], look: Callable[[], Awaitable[T | None]]) -> T:
@@ -104,6 +124,156 @@ async def look_until(told: asyncio.Future[T], look: Callable[[], Awaitable[T | N
         told.cancel()
 
 
+class Ends:
+    """Looks for the ends of runs that others run: one look is for all that are waited for.
+
+    At once when somebody comes, often for a while, four times a second later; and however
+    many are waited for, for a fifth of the time at most.
+    """
+
+    def __init__(self, look: Callable[[Sequence[int]], Awaitable[dict[int, RunRow]]]) -> None:
+        """`look` gives the rows of those that have stopped."""
+        self._look = look
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, list[asyncio.Future[RunRow]]] = {}
+        self._came = False
+        self._wait_s = _LOOK_FIRST_S
+        self._not_before_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def wait(self, number: int, told: asyncio.Future[RunRow] | None = None) -> RunRow:
+        """Wait until a run has ended or parked; somebody else may know it first, and set `told`."""
+        waiter: asyncio.Future[RunRow] = told or self._loop.create_future()
+        self._waiting.setdefault(number, []).append(waiter)
+        self._came = True
+        if self._looking is None:
+            self._look_at(self._not_before_s)
+        try:
+            return await waiter
+        finally:
+            waiter.cancel()
+            self._leave(number, waiter)
+
+    def _leave(self, number: int, waiter: asyncio.Future[RunRow]) -> None:
+        waiters = self._waiting.get(number, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiting[number]
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+
+    def _look_at(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at_s, self._begin)
+
+    def _begin(self) -> None:
+        self._looking = self._loop.create_task(self._look_once())
+
+    async def _look_once(self) -> None:
+        began, self._came = self._loop.time(), False
+        found = await self._find(list(self._waiting))
+        self._looking = None
+        now = self._loop.time()
+        self._not_before_s = now + _LOOKS_FOR_A_PART * (now - began)
+        self._wait_s = _LOOK_FIRST_S if found or self._came else min(_LOOK_LATER_S, self._wait_s * 1.5)
+        if self._waiting:
+            self._look_at(max(self._not_before_s, now + self._wait_s))
+
+    async def _find(self, numbers: Sequence[int]) -> bool:
+        """Tell those of whose runs there is something to tell; whether there was anything."""
+        try:
+            rows = await self._look(numbers)
+        except Exception as error:
+            if len(numbers) > 1 and not isinstance(error, _OF_ALL):
+                for number in numbers:  # it is not known which: look at them one by one
+                    await self._find([number])
+                return True
+            for waiter in chain.from_iterable(self._waiting.pop(number, ()) for number in numbers):
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return True
+        for number, row in rows.items():
+            for waiter in self._waiting.pop(number, ()):
+                if not waiter.done():
+                    waiter.set_result(row)
+        return bool(rows)
+
+
+class _Outbox:
+    """Writes what many callers start and send: all that has come since the last commit goes into one."""
+
+    def __init__(self, write: Callable[[Batch], Awaitable[Committed]]) -> None:
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        self._asked: list[_Asked] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def put(self, what: NewRun | Message) -> Any:
+        """Write it: gives the outcome of a start, the position of a message."""
+        told: asyncio.Future[Any] = self._loop.create_future()
+        self._asked.append((what, told))
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write_all())
+        return await told
+
+    async def drain(self) -> None:
+        """Wait until all that was asked for is written, or refused."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def _write_all(self) -> None:
+        try:
+            while self._asked:
+                group = self._next_group()
+                if group:
+                    await self._write_group(group)
+        finally:
+            self._writing = None
+
+    def _next_group(self) -> list[_Asked]:
+        """What comes next, as far as one commit should hold it; without what nobody waits for any more."""
+        group: list[_Asked] = []
+        size = 0
+        for place, (what, told) in enumerate(self._asked):
+            if len(group) == _WRITTEN_AT_ONCE or size > _BYTES_AT_ONCE:
+                self._asked = self._asked[place:]
+                return group
+            if not told.done():
+                group.append((what, told))
+                size += len((what.input if isinstance(what, NewRun) else what.payload) or b"")
+        self._asked = []
+        return group
+
+    async def _write_group(self, group: list[_Asked]) -> None:
+        starts = [(what, told) for what, told in group if isinstance(what, NewRun)]
+        messages = [(what, told) for what, told in group if isinstance(what, Message)]
+        batch = Batch(starts=[what for what, _ in starts], messages=[what for what, _ in messages])
+        try:
+            committed = await self._write(batch)
+        except Exception as error:
+            if len(group) > 1 and not isinstance(error, _OF_ALL):
+                for asked in group:  # it is not known which is refused: nothing was written
+                    await self._write_group([asked])
+                return
+            for _, told in group:
+                if not told.done():
+                    told.set_exception(error)
+            return
+        answers = chain(committed.starts, committed.messages)
+        for (_, told), answer in zip(chain(starts, messages), answers, strict=True):
+            if not told.done():
+                told.set_result(answer)
+
+
+_Asked = tuple[NewRun | Message, asyncio.Future[Any]]
+
+_OF_ALL = (StoreUnavailable, StoreMoved)
+"""Errors that do not come of one start, message or run among many."""
+
+
 class StoreDoor:
     """Through the store: for processes that run nothing. A worker takes it from there."""
 
@@ -111,14 +281,22 @@ class StoreDoor:
         self.clock: Clock = SystemClock(offset_ms=store.clock_offset_ms())
         self.source: Source = SystemSource()
         self._store = store
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-client")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="perdure-client-reads")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="perdure-client-writes")
+        self._outbox = _Outbox(self._submit)
+        self._ends = Ends(self._stopped)
 
     async def read(self, look: Callable[[Store], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, look, self._store)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, look, self._store)
+
+    async def _submit(self, batch: Batch) -> Committed:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._store.submit, batch)
+
+    async def _stopped(self, numbers: Sequence[int]) -> dict[int, RunRow]:
+        return await self.read(lambda store: stopped_or_refuse(store, numbers))
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
-        committed = await self.read(lambda store: store.submit(Batch(starts=[new])))
-        return committed.starts[0]
+        return await self._outbox.put(new)
 
     def start_within(
         self, connection: Any, new: NewRun, definition: WorkflowDefinition
@@ -126,8 +304,7 @@ class StoreDoor:
         return self._store.start_within(connection, new)
 
     async def send(self, message: Message) -> int:
-        committed = await self.read(lambda store: store.submit(Batch(messages=[message])))
-        return committed.messages[0]
+        return await self._outbox.put(message)
 
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:
@@ -138,9 +315,11 @@ class StoreDoor:
         )
 
     async def ended(self, number: int) -> RunRow:
-        never: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
-        return await look_until(never, lambda: self.read(lambda store: stopped_or_refuse(store, number)))
+        return await self._ends.wait(number)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-        self._thread.shutdown()
+        await self._outbox.drain()
+        await self.read(lambda store: None)  # those that are under way
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._store.close)
+        self._reader.shutdown()
+        self._writer.shutdown()

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .blocks.workflow import Workflow
 from .client import Client
 from .core.records import Message, NewRun, RunRow
-from .doors import Door, look_until, stopped_row
+from .doors import Door, Ends, look_until, stopped_row, stopped_rows
 from .errors import StoreError, WorkflowNotRegistered
 from .homes import open_working_home
 from .runtime.claims import CAPACITY, Claims
@@ -50,6 +50,7 @@ class EngineDoor:
         self._driver = driver
         self._inbox = inbox
         self._reads = driver.reads
+        self._ends = Ends(self._stopped)
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await self._reads.wait(look)
@@ -106,7 +107,10 @@ class EngineDoor:
             self._check_alive()
             if await self._is_here(number):
                 return await waiter
-            return await look_until(waiter, lambda: self.read(lambda store: stopped_row(store, number)))
+            return await self._ends.wait(number, waiter)
+
+    async def _stopped(self, numbers: Sequence[int]) -> dict[int, RunRow]:
+        return await self.read(lambda store: stopped_rows(store, numbers))
 
     async def _is_here(self, number: int) -> bool:
         """Whether a run is this worker's, which is told of all that becomes of it; others' are looked at."""

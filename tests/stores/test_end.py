@@ -84,3 +84,13 @@ def test_a_run_that_ended_asleep_is_not_woken(store: Store, lease: Lease) -> Non
     store.commit(lease, Batch(ends=[RunEnd(Status.TERMINATED, None, 50, None, run)], wakes=[(100, 0, run)]))
 
     assert store.sleeping_runs(lease, after=(0, 0), until_ms=1_000, limit=9) == []
+
+
+def test_of_many_runs_those_that_have_stopped_or_are_not_there_are_found(store: Store, lease: Lease) -> None:
+    runs, ended, parked = (start(store, lease, name) for name in ("runs", "ended", "parked"))
+    store.commit(lease, Batch(ends=[end(ended, output=LARGE), park(parked)]))
+
+    found = store.stopped_runs([runs, ended, parked, 999])
+
+    assert found == {ended: row_of(store, ended), parked: row_of(store, parked), 999: None}
+    assert store.stopped_runs([runs]) == {}

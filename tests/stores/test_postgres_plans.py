@@ -73,6 +73,8 @@ def rows_read(text: str) -> int:
         ("children", (4,), 3),
         ("ended_before", (100, 50), 60),
         ("loaded_runs", (numbers([1, 2, 3]),), 3),
+        ("stopped_runs", (numbers([1, 2, 10]),), 3),
+        ("missing_runs", (numbers([1, 2, 10]),), 3),
         ("attempted", (0, 10**6), 3),
     ],
 )
@@ -135,6 +137,8 @@ HOT = [
     ("latest_of_ids", (texts(["a"]),)),
     ("leave_continued", (texts(["a"]),)),
     ("loaded_runs", (numbers([1]),)),
+    ("stopped_runs", (numbers([1]),)),
+    ("missing_runs", (numbers([1]),)),
     ("loaded_records", (numbers([1]),)),
     ("loaded_messages", (numbers([1]),)),
     ("loaded_attempts", (numbers([1]),)),

@@ -375,6 +375,10 @@ class Store(Protocol):
 
     def run_by_number(self, number: int) -> RunRow | None: ...
 
+    def stopped_runs(self, numbers: Sequence[int]) -> dict[int, RunRow | None]:
+        """Those of these runs that have ended or are parked, or (None) are not there. Raises RunDamaged."""
+        ...
+
     def records(self, run: int) -> list[Record]:
         """The journal, in order."""
         ...

@@ -37,6 +37,14 @@ class Reader:
         """The runs that the statement `name` finds."""
         return [RunRow._make(row) for row in self._database.rows(name, *bindings)]
 
+    def stopped_runs(self, runs: Sequence[int]) -> dict[int, RunRow | None]:
+        """See `Store.stopped_runs`."""
+        array = numbers(runs)
+        stopped, missing = self._database.snapshot(("stopped_runs", array), ("missing_runs", array))
+        found: dict[int, RunRow | None] = {number: None for (number,) in missing}
+        found.update((row.number, row) for row in map(RunRow._make, stopped))
+        return found
+
     def records(self, run: int) -> list[Record]:
         """See `Store.records`."""
         return [Record._make(row) for row in self._database.rows("records", run)]

@@ -383,6 +383,13 @@ SELECT {run_columns} FROM {s}.run WHERE id = $1 AND generation = $2 AND NOT late
 -- name: run_by_number
 SELECT {run_columns} FROM {s}.run WHERE number = $1
 
+-- name: stopped_runs
+SELECT {run_columns} FROM {s}.run WHERE number = ANY ($1::int8[]) AND status <> 1
+
+-- name: missing_runs
+SELECT given.number FROM unnest($1::int8[]) AS given (number)
+WHERE NOT EXISTS (SELECT 1 FROM {s}.run WHERE run.number = given.number)
+
 -- name: records
 SELECT {record_columns} FROM {s}.record WHERE run = $1 ORDER BY seq
 

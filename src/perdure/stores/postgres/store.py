@@ -145,6 +145,9 @@ class PostgresStore:
     def run_by_number(self, number: int) -> RunRow | None:
         return self._reader.run("run_by_number", number)
 
+    def stopped_runs(self, numbers: Sequence[int]) -> dict[int, RunRow | None]:
+        return self._reader.stopped_runs(numbers)
+
     def records(self, run: int) -> list[Record]:
         return self._reader.records(run)
 

@@ -75,6 +75,14 @@ class Reader:
         """The same, unchecked."""
         return self._runs(SQL[name], bindings, unchecked_runs)
 
+    def stopped_runs(self, runs: Sequence[int]) -> dict[int, RunRow | None]:
+        """See `Store.stopped_runs`."""
+        numbers = json.dumps(list(runs))
+        missing: Any = self._database.query(SQL["missing_runs"], (numbers,))
+        found: dict[int, RunRow | None] = {number: None for (number,) in missing}
+        found.update((row.number, row) for row in self.runs("stopped_runs", numbers))
+        return found
+
     def records(self, run: int) -> list[Record]:
         """See `Store.records`."""
         url = self._database.url

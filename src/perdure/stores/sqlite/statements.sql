@@ -237,6 +237,12 @@ SELECT {run_columns} FROM run WHERE id = ?1 AND generation = ?2 AND NOT latest
 -- name: run_by_number
 SELECT {run_columns} FROM run WHERE number = ?
 
+-- name: stopped_runs
+SELECT {run_columns} FROM run WHERE number IN (SELECT value FROM json_each(?)) AND status <> 1
+
+-- name: missing_runs
+SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM run WHERE number = value)
+
 -- name: records
 SELECT {record_columns} FROM record WHERE run = ? ORDER BY seq
 

@@ -125,6 +125,9 @@ class SqliteStore:
     def run_by_number(self, number: int) -> RunRow | None:
         return _first(self._reader.runs("run_by_number", number))
 
+    def stopped_runs(self, numbers: Sequence[int]) -> dict[int, RunRow | None]:
+        return self._reader.stopped_runs(numbers)
+
     def records(self, run: int) -> list[Record]:
         return self._reader.records(run)
 
