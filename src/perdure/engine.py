@@ -21,6 +21,7 @@ from .runtime.clock import Clock, Source, SystemClock, SystemSource
 from .runtime.collector import collector
 from .runtime.definitions import WorkflowDefinition
 from .runtime.driver import RESIDENTS_KEPT, Driver
+from .runtime.glance import Glance
 from .runtime.guard import install_guard
 from .runtime.inbox import Inbox
 from .runtime.lease import LeaseKeeper
@@ -259,7 +260,7 @@ class Engine(Client):
         inbox.look()
         self._parked = Parked(driver, recovery.find)
         await self._parked.retry()
-        self._lookout = Lookout(store, inbox.look, claims.look)
+        self._lookout = Lookout(store, inbox.look, claims.look, Glance(driver, inbox, keeper).ask)
         self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()

@@ -1,4 +1,4 @@
-"""What many callers of a client ask at once is done at once, and each hears of its own."""
+"""What many callers of a client ask at once is done at once, and each hears_all of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def doubled(value: int) -> int:
 
 
 @workflow
-async def hears(count: int) -> list[int]:
+async def hears_all(count: int) -> list[int]:
     return [await word.receive() for _ in range(count)]
 
 
@@ -172,7 +172,7 @@ async def test_a_start_that_cannot_be_kept_hinders_no_other(postgres_url: str) -
 
 async def test_signals_that_are_sent_at_once_come_in_the_order_of_the_calls(harness: Harness) -> None:
     async with Client(harness.url) as client:
-        run = await client.start(hears(50))
+        run = await client.start(hears_all(50))
 
         await asyncio.gather(*(run.send(word, number) for number in range(50)))
 
@@ -212,7 +212,7 @@ async def test_a_damaged_run_is_told_to_who_waits_for_it_and_to_no_other(
 
 async def test_who_gives_up_waiting_for_an_end_leaves_the_others_waiting(harness: Harness) -> None:
     async with Client(harness.url) as client:
-        run = await client.start(hears(1))
+        run = await client.start(hears_all(1))
         stays, leaves = asyncio.create_task(run.result()), asyncio.create_task(run.result())
         await asyncio.sleep(0)
 
@@ -226,7 +226,7 @@ async def test_who_gives_up_waiting_for_an_end_leaves_the_others_waiting(harness
 
 async def test_who_waits_again_after_all_have_given_up_is_told(harness: Harness) -> None:
     async with Client(harness.url) as client:
-        run = await client.start(hears(1))
+        run = await client.start(hears_all(1))
         leaves = asyncio.create_task(run.result())
         await asyncio.sleep(0)
         leaves.cancel()

@@ -15,6 +15,7 @@ from perdure.stores.postgres.arrays import numbers, payloads, texts
 from perdure.stores.postgres.connection import Link
 
 RUNS = 60_000
+GLANCE = (10**9, texts(["checkout"]), 1, 1, 1, 0, 0, None)
 FILL = """
 INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
     parent_key, on_parent_close, created_at_ms, ended_at_ms, python, seed, input, output)
@@ -61,6 +62,8 @@ def rows_read(text: str) -> int:
 @pytest.mark.parametrize(
     ("name", "bindings", "rows_max"),
     [
+        ("glance", GLANCE, 5),
+        ("glance_and_renew", (*GLANCE, None), 5),
         ("free_due", (5, texts(["checkout"]), 100), 5),
         ("free_due", (10**9, texts(["checkout"]), 100), 5),
         ("free_with_messages", (0, texts(["checkout"]), 100), 5),
@@ -132,6 +135,8 @@ HOT = [
     ("messages", (0, 1, 100)),
     ("free_with_messages", (0, texts(["w"]), 100)),
     ("free_due", (0, texts(["w"]), 100)),
+    ("glance", GLANCE),
+    ("glance_and_renew", (*GLANCE, None)),
     ("lock_free_due", (0, texts(["w"]), 100)),
     ("sleeping_runs", (1, 0, 0, 1, 1)),
     ("latest_of_ids", (texts(["a"]),)),

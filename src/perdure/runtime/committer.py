@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreError, StoreFull, StoreUnreachable
-from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction, is_empty
+from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction
 from .reads import found_or_error, told
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Committer:
         if self._in_flight is not None or self._dead is not None:
             return  # what is added meanwhile goes with the next commit
         group = self._group
-        if is_empty(group.batch):
+        if _is_empty(group.batch):
             self._group = _Group()
             for callback in group.on_commit:
                 callback(None)
@@ -244,7 +244,7 @@ class Committer:
         except Exception as error:  # ours: nobody may be left waiting for what cannot come
             self._die(error, group)
             raise
-        if self._group.on_commit or not is_empty(self._group.batch):
+        if self._group.on_commit or not _is_empty(self._group.batch):
             self.schedule()
         else:
             self._wake_idle()
@@ -312,7 +312,7 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Whether everything added so far is on disk."""
-        return self._in_flight is None and not self._group.on_commit and is_empty(self._group.batch)
+        return self._in_flight is None and not self._group.on_commit and _is_empty(self._group.batch)
 
     async def drain(self) -> None:
         """Wait until everything added so far is on disk (or the worker is dead)."""
@@ -387,3 +387,11 @@ def _append(group: _Group, newer: _Group) -> None:
     group.on_starts.extend(newer.on_starts)
     group.on_messages.extend(newer.on_messages)
     group.on_commit.extend(newer.on_commit)
+
+
+def _is_empty(batch: Batch) -> bool:
+    """Whether a batch would write nothing."""
+    return not (
+        batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
+        or batch.states or batch.attempts or batch.messages or batch.taken or batch.replies or batch.leases
+    )  # fmt: skip

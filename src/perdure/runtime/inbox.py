@@ -57,6 +57,11 @@ class Inbox:
         driver.drop_messages = self._drop
         driver.handle_first = self._handle_first
 
+    @property
+    def after(self) -> int:
+        """Up to which position all messages have been found."""
+        return self._after
+
     def look(self) -> None:
         """Look now for what was sent by others."""
         if self._looking:

@@ -1,9 +1,9 @@
 """The lookout: when to look for what other processes have written.
 
 Into a file it is looked fifty times a second whether anything was written at all, which
-costs a few microseconds, and only then for what. A server tells; it is asked once
-a second for runs to take up, and now and then for messages, since it may not have told.
-Once a second all is looked for in any case: a worker that died writes nothing.
+costs a few microseconds, and only then for what; once a second all is looked for in any
+case: a worker that died writes nothing. A server tells; and once a second it is asked, in
+one statement, whether there is anything, since it may not have told.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ _TICK_S = 0.02
 _TICK_OF_SERVER_S = 1.0
 _BETWEEN_LOOKS_S = 0.01
 _TICKS_FOR_ALL = 50
-_TICKS_OF_SERVER_FOR_ALL = 5
 
 
 class Lookout:
     """Calls on those that look, at the right times."""
 
     def __init__(
-        self, store: Store, look_for_messages: Callable[[], None], look_for_runs: Callable[[], None]
+        self,
+        store: Store,
+        look_for_messages: Callable[[], None],
+        look_for_runs: Callable[[], None],
+        glance: Callable[[], None],
     ) -> None:
         self._store = store
         self._look_for_messages = look_for_messages
         self._look_for_runs = look_for_runs
+        self._glance = glance
         self._loop = asyncio.get_running_loop()
         self._ticks = 0
         self._looked_at_s = 0.0
@@ -79,12 +83,9 @@ class Lookout:
 
     def _tick_server(self) -> None:
         self._timer = self._loop.call_later(_TICK_OF_SERVER_S, self._tick_server)
-        self._ticks = (self._ticks + 1) % _TICKS_OF_SERVER_FOR_ALL
-        if not self._ticks:
-            self._look_for_messages()
-        self._look_for_runs()
+        self._glance()
 
     def _tick_deaf(self) -> None:
-        """A server that cannot tell, behind a pooler perhaps, is asked for both each time."""
+        """A server that cannot tell, behind a pooler perhaps, is asked more often."""
         self._timer = self._loop.call_later(_TICK_OF_SERVER_S / 4, self._tick_deaf)
-        self._look()
+        self._glance()

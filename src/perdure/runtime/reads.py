@@ -18,8 +18,8 @@ from ..stores.base import Store
 
 T = TypeVar("T")
 
-_THREADS = 3
-"""A read of messages, one of sleepers and one of runs may be under way at once."""
+_THREADS = 4
+"""A glance, a read of messages, one of sleepers and one of runs may be under way at once."""
 
 
 class Reads:

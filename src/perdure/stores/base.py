@@ -20,11 +20,12 @@ Every store passes `tests/stores`, file by file.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..core.records import Message, NewRun, Record, RunRow
+from .sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,16 @@ class Store(Protocol):
         """Take those of `runs` that are free and have not ended; give these. Otherwise as `claim`."""
         ...
 
+    def glance(
+        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+    ) -> Sight:
+        """Whether `claim`, or `messages` after that position, may find something.
+
+        Renews the lease until `until_ms`, unless that is 0. Raises LeaseLost. Where reads
+        block it may be called from any thread.
+        """
+        ...
+
     def free_workflows(self, *, now_ms: int) -> list[str]:
         """The workflows of the free runs that `claim` would give to who knew them all, sorted."""
         ...
@@ -487,12 +498,3 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def is_empty(batch: Batch) -> bool:
-    """Whether a batch would write nothing."""
-    fields: Iterable[object] = (
-        batch.starts, batch.records, batch.forgotten, batch.ends, batch.wakes, batch.freed, batch.states,
-        batch.attempts, batch.messages, batch.taken, batch.replies, batch.leases,
-    )  # fmt: skip
-    return not any(fields)

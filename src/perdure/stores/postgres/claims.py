@@ -10,12 +10,40 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ..base import Lease
+from ..sight import Sight
 from .arrays import numbers, texts
 from .connection import Database, Link
 from .lease import HeldLease, Leases
 
 _ALL_MESSAGES_EVERY_MS: Final = 1_000
-"""How often all waiting messages are looked through, though nothing was sent and no lease ended."""
+"""How often a claim looks through all waiting messages, though nothing was sent and no lease ended."""
+_GLANCE_AT_ALL_EVERY_MS: Final = 5_000
+"""How often a glance does."""
+_NO_MESSAGE: Final = (1 << 63) - 1
+"""A position after all."""
+
+
+class _Seen(NamedTuple):
+    """What one statement finds."""
+
+    is_held: bool | None
+    """Whether the own lease is; None when its row is gone."""
+    settled: int
+    """Up to this position all messages are there that will ever be."""
+    free: str | None
+    """The leases that have ended, and have runs."""
+    others: int
+    """How many other leases are held."""
+    is_one_dead: bool
+    """Whether one of them seems to be a dead worker's."""
+    is_due: bool
+    is_sent: bool
+    messages: bool
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is something to claim, or a lease to end."""
+        return self.is_one_dead or self.is_due or self.is_sent
 
 
 class _Look(NamedTuple):
@@ -42,36 +70,80 @@ class Claims:
         self._settled = 0
         """Messages up to this position have been looked at."""
 
+    def glance(
+        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+    ) -> Sight:
+        """See `Store.glance`."""
+        every_ms, names = _GLANCE_AT_ALL_EVERY_MS, texts(workflows)
+        seen, _ = self._look(
+            lease, names, now_ms=now_ms, every_ms=every_ms, after=after, until_ms=until_ms or None
+        )
+        if not seen.is_held:
+            raise self._leases.fence(lease).lost()
+        return Sight(seen.runs, seen.messages)
+
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         """See `Store.claim`."""
         names = texts(workflows)
-        held = self._leases.held(now_ms=now_ms)
-        dead = [row for row in held if row.is_dead and row.number != lease.number]
-        after = self._look(names, now_ms=now_ms)
-        if not dead and after is None:
+        seen, after = self._look(lease, names, now_ms=now_ms, every_ms=_ALL_MESSAGES_EVERY_MS)
+        if not seen.runs:
             return []
-        looked = _Look(names, now_ms, 0 if dead or after is None else after, limit, len(held) - len(dead))
+        dead: list[HeldLease] = []
+        if seen.is_one_dead:
+            held = self._leases.held(now_ms=now_ms)
+            dead = [row for row in held if row.is_dead and row.number != lease.number]
+            if not (dead or seen.is_due or seen.is_sent):
+                return []
+        workers = 1 + seen.others - len(dead)
+        looked = _Look(names, now_ms, 0 if dead else after, limit, workers)
         claimed, busy = self._database.write(lambda link: self._claim(link, lease, dead, looked))
         self._leases.break_off(busy)
         return claimed
 
-    def _look(self, names: bytes, *, now_ms: int) -> int | None:
-        """Whether there is something to claim: after which position messages are to be looked at, or None."""
-        (horizon,), free, due, sent = self._database.snapshot(
-            ("horizon",),
-            ("free_leases",),
-            ("free_due", now_ms, names, 1),
-            ("free_with_messages", self._settled, names, 1),
-        )
-        looked = (free, names)
-        after = self._settled
-        if looked != self._looked or not 0 <= now_ms - self._looked_at_ms < _ALL_MESSAGES_EVERY_MS:
-            self._looked, self._looked_at_ms, after = looked, now_ms, 0
-            sent = self._database.rows("free_with_messages", 0, names, 1)
-        if due or sent:
-            return after
-        self._settled = horizon[0]
-        return None
+    def _look(
+        self,
+        lease: Lease,
+        names: bytes,
+        *,
+        now_ms: int,
+        every_ms: int,
+        after: int = _NO_MESSAGE,
+        until_ms: int | None = None,
+    ) -> tuple[_Seen, int]:
+        """What there is, and after which position it was looked for messages to free runs.
+
+        After the last that are known not to matter; or all of them, now and then, and if
+        other runs are free, or wanted, than were the last time.
+        """
+        is_old = not 0 <= now_ms - self._looked_at_ms < every_ms
+        settled = 0 if is_old else self._settled
+        seen = self._see(lease, names, settled, now_ms=now_ms, after=after, until_ms=until_ms)
+        if settled and (seen.free, names) != self._looked:
+            settled, is_old = 0, True
+            seen = self._see(lease, names, 0, now_ms=now_ms, after=after)
+        if is_old:
+            self._looked, self._looked_at_ms = (seen.free, names), now_ms
+        if not seen.is_due and not seen.is_sent:
+            self._settled = seen.settled
+        return seen, settled
+
+    def _see(
+        self,
+        lease: Lease,
+        names: bytes,
+        settled: int,
+        *,
+        now_ms: int,
+        after: int,
+        until_ms: int | None = None,
+    ) -> _Seen:
+        believed = self._leases.believed
+        bindings = (now_ms, names, 1, lease.number, self._leases.presence, settled, after, believed(now_ms))
+        if until_ms is None:
+            rows = self._database.rows("glance", *bindings)
+        else:
+            rows = self._database.rows("glance_and_renew", *bindings, believed(until_ms))
+        return _Seen._make(rows[0])
 
     def _claim(
         self, link: Link, lease: Lease, dead: Sequence[HeldLease], looked: _Look

@@ -52,7 +52,8 @@ class Leases:
         self._believes = believes_caller
         self._own = 0
         self._space = database.place.space("the lease")
-        self._presence = database.place.space("presence")
+        self.presence = database.place.space("presence")
+        """Where the locks are that show which workers are there."""
         if not believes_caller:
             database.when_blocked = self._break_off_what_is_over
 
@@ -66,7 +67,7 @@ class Leases:
         def work(link: Link) -> int:
             with link.transaction():
                 asked = self._gate.ask(link)
-                given = link.run("insert_lease", self._now(now_ms), worker, os.getpid(), ttl_ms)
+                given = link.run("insert_lease", self.believed(now_ms), worker, os.getpid(), ttl_ms)
                 link.run("remove_leases")
             self._gate.check(asked)
             ((number,),) = given.fetchall()
@@ -95,7 +96,7 @@ class Leases:
 
     def held(self, *, now_ms: int) -> list[HeldLease]:
         """The leases that are held. Where a worker seems to be gone, it is looked twice."""
-        bindings = (self._now(now_ms), self._presence, self._own)
+        bindings = (self.believed(now_ms), self.presence, self._own)
         for doubtful in (False, True):
             rows = [HeldLease._make(row) for row in self._database.rows("held_leases", *bindings)]
             if doubtful or not any(row.is_absent and not row.is_over for row in rows):
@@ -137,5 +138,6 @@ class Leases:
         with suppress(StoreError):
             self.break_off(self.held(now_ms=0))
 
-    def _now(self, now_ms: int) -> int | None:
+    def believed(self, now_ms: int) -> int | None:
+        """The time that a caller gives; None where the server's is asked instead."""
         return now_ms if self._believes else None

@@ -133,6 +133,32 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 
 -- Claims: of runs that belong to no lease that is held
 
+-- What a glance finds: up to where messages are settled; the leases that are free; how many others are held; whether
+-- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
+-- was sent to runs of the lease $4.
+-- name: seen
+{settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
+    (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
+    EXISTS (SELECT 1 FROM {s}.lease WHERE held AND number <> $4 AND (until_ms <= coalesce($8::int8, {server_ms}) OR
+        CASE WHEN present_since = pg_postmaster_start_time()
+            THEN pg_try_advisory_xact_lock_shared($5::int4, number::int4) ELSE false END)),
+    EXISTS ({free_due}),
+    EXISTS (SELECT 1 {with_messages} AND {is_free} AND message.pos > $6 AND run.workflow = ANY ($2::text[])),
+    EXISTS (
+        SELECT 1 FROM {s}.message
+        WHERE message.pos > $7 AND (SELECT run.lease FROM {s}.run WHERE run.number = message.run) = $4
+    )
+
+-- name: glance
+SELECT (SELECT held FROM {s}.lease WHERE number = $4::int8), {seen}
+
+-- name: glance_and_renew
+WITH renewed AS (
+    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($9::int8, {server_ms} + ttl_ms))
+    WHERE number = $4::int8 AND held RETURNING 1
+)
+SELECT EXISTS (SELECT 1 FROM renewed), {seen}
+
 -- name: free_due
 SELECT due.number, due.wake_at_ms FROM ({free_leases}) AS free CROSS JOIN LATERAL ({due_of_lease}) AS due
 ORDER BY due.wake_at_ms, due.number LIMIT $3
@@ -313,8 +339,11 @@ ON CONFLICT DO NOTHING
 (pg_current_xact_id()::text::int8 << 20)
 
 -- Positions up to this one are settled: every transaction that could still commit one has a higher number.
+-- name: settled
+(pg_snapshot_xmin(pg_current_snapshot())::text::int8 << 20) - 1
+
 -- name: horizon
-SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::int8 << 20) - 1
+SELECT {settled}
 
 -- Which of the requests each run, or one that it continues, had before.
 -- name: had_requests

@@ -33,6 +33,7 @@ from ..base import (
     StateRow,
     WorkerRow,
 )
+from ..sight import Sight
 from ..statements import load_statements
 from .borrowing import Borrowing
 from .check import find_wrongs
@@ -104,6 +105,11 @@ class PostgresStore:
 
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
+
+    def glance(
+        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+    ) -> Sight:
+        return self._claims.glance(lease, workflows=workflows, after=after, now_ms=now_ms, until_ms=until_ms)
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         return self._claims.claim_these(lease, runs, now_ms=now_ms)

@@ -1,0 +1,62 @@
+"""The glance: one question a second to a server, in place of all that a worker wants to know regularly.
+
+Are there free runs, has a worker died, was something sent to this one's runs; and, when it is
+time, the lease is renewed with it. Only what it finds is looked for. So a worker with
+nothing to do costs one statement a second, whatever the number of runs and workers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from ..errors import LeaseLost, StoreError
+from ..stores.sight import Sight
+from .inbox import Inbox
+from .lease import LeaseKeeper
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+
+class Glance:
+    """Asks it, one question at a time."""
+
+    def __init__(self, driver: Driver, inbox: Inbox, keeper: LeaseKeeper) -> None:
+        self._driver: Driver = weakref.proxy(driver)
+        self._inbox = inbox
+        self._keeper = keeper
+        self._asking = False
+
+    def ask(self) -> None:
+        """Ask now, unless the last question has not been answered yet."""
+        driver = self._driver
+        if self._asking or driver.stopped:
+            return
+        self._asking = True
+        lease, now_ms, workflows = driver.lease, driver.clock.now_ms(), driver.registry.names()
+        after, until_ms = self._inbox.after, self._keeper.wanted_until_ms()
+        driver.reads.ask(
+            lambda store: store.glance(
+                lease, workflows=workflows, after=after, now_ms=now_ms, until_ms=until_ms
+            ),
+            lambda seen: self._seen(seen, renewed=until_ms > 0),
+        )
+
+    def _seen(self, seen: Sight | StoreError, *, renewed: bool) -> None:
+        self._asking = False
+        driver = self._driver
+        if driver.stopped:
+            return
+        if isinstance(seen, LeaseLost):
+            driver.committer.check_lease()  # which stops the worker
+            return
+        if isinstance(seen, StoreError):
+            driver.complain(seen, "looking whether there is something to do")
+            return  # the lease is renewed by a commit then, which is tried again and again
+        if renewed:
+            self._keeper.was_renewed()
+        if seen.messages:
+            driver.look_for_messages()
+        if seen.runs:
+            driver.look_for_runs()

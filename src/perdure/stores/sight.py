@@ -1,0 +1,14 @@
+"""What a worker sees when it glances at the store: whether it is worth looking closer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Sight(NamedTuple):
+    """A hint: what it says no to may be there the next moment, what it says yes to may be gone."""
+
+    runs: bool
+    """Whether there may be something to claim, or a lease to end."""
+    messages: bool
+    """Whether something may have been sent to the runs of this lease."""
