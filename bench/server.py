@@ -94,6 +94,14 @@ class Server:
                 connection.execute(_INSERT, ([1], [seq]))
             return (time.perf_counter() - began) / times * 1_000
 
+    def query_ms(self, text: str, times: int) -> float:
+        """The mean of asking so many times on one connection."""
+        with psycopg.connect(self._url, autocommit=True, prepare_threshold=0) as connection:
+            began = time.perf_counter()
+            for _ in range(times):
+                connection.execute(text.encode()).fetchall()
+            return (time.perf_counter() - began) / times * 1_000
+
     def written_bytes(self) -> float:
         """How much the server has written to its log since it was made."""
         return self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")

@@ -55,6 +55,7 @@ FIGURES = {
         for store in ("PostgreSQL", "SQLite")
         for part in ("p50", "p99")
     },
+    "crowded": {"list 100 of 2,000 runs, slowest filter", "throughput beside 2,000 runs"},
     "check": {"check of a workflow, as it is decorated", "100 modules with one workflow", "perdure check"},
 }
 
