@@ -34,6 +34,7 @@ show it on its own line, and `code` is stable, so that programs can match it.
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
         │   ├── StoreFull
+        │   ├── StoreLocked        another program holds the file; a worker goes on trying
         │   └── StoreUnreachable   the server does not answer; a worker goes on trying
         ├── StoreNotOurs           the file is something else
         ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
@@ -304,6 +305,15 @@ class StoreFull(StoreUnavailable):
     """There is no space left. Nothing was written."""
 
     code = "store_full"
+
+
+class StoreLocked(StoreUnavailable):
+    """Another program holds a write transaction open on the file, for longer than a write waits.
+
+    Nothing was written. A worker goes on trying: its runs wait, and nothing of theirs is lost.
+    """
+
+    code = "store_locked"
 
 
 class StoreUnreachable(StoreUnavailable):

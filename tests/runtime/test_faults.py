@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+import apsw
 import pytest
 
-from perdure import PerdureError, Signal, StoreFull, StoreUnavailable, StoreUnreachable, step, workflow
+from perdure import (
+    PerdureError,
+    Signal,
+    StoreFull,
+    StoreLocked,
+    StoreUnavailable,
+    StoreUnreachable,
+    step,
+    workflow,
+)
+from perdure.stores.sqlite import SqliteStore
 from perdure.testing import Harness
 from perdure.testing.clock import loop_turn
 
@@ -54,7 +65,9 @@ async def test_what_a_caller_asks_of_a_full_store_is_refused_and_leaves_no_trace
     assert [view.id for view in (await harness.engine.list()).runs] == ["one"]
 
 
-@pytest.mark.parametrize("error", [StoreFull("No space."), StoreUnreachable("No answer.")])
+@pytest.mark.parametrize(
+    "error", [StoreFull("No space."), StoreLocked("In use."), StoreUnreachable("No answer.")]
+)
 async def test_runs_go_on_when_the_store_can_write_again_and_nothing_is_lost_or_done_twice(
     harness: Harness, error: StoreUnavailable
 ) -> None:
@@ -138,3 +151,29 @@ async def test_waiting_for_an_update_of_a_stopped_engine_ends(harness: Harness) 
     with pytest.raises(PerdureError, match="closed before the run ended"):
         await result
     await harness.open()
+
+
+async def test_a_program_that_holds_the_file_is_waited_for_and_the_warning_names_it(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await harness.engine.start(adds_two(), id="one")
+    await harness.settle()
+    real: SqliteStore = harness.store.store  # pyright: ignore[reportAssignmentType]
+    real._database._writer.set_busy_timeout(1)
+    intruder = apsw.Connection(real._database.path)
+
+    intruder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreLocked, match="Nothing was written"):
+        await run.send(more, 1)
+    with pytest.raises(StoreLocked):
+        await harness.engine.start(adds_two(), id="two")
+    intruder.execute("ROLLBACK")
+    intruder.close()
+    await harness.settle()
+    for value in (10, 20):
+        await run.send(more, value)
+
+    assert await run.result() == 30
+    assert [view.id for view in (await harness.engine.list()).runs] == ["one"]
+    assert "a database browser, a script or a backup" in caplog.text
+    assert "nothing is lost" in caplog.text

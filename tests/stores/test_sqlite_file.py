@@ -10,7 +10,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure.errors import StoreCorrupt, StoreError, StoreNotOurs, StoreUnavailable, StoreVersionError
+from perdure.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreNotOurs,
+    StoreUnavailable,
+    StoreVersionError,
+)
 from perdure.stores.base import Batch
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite.blobs import INLINE_BYTES_MAX
@@ -161,7 +168,7 @@ def test_a_write_that_another_program_blocks_says_so(tmp_path: Path) -> None:
     other = apsw.Connection(str(tmp_path / "runs.db"))
     other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(StoreUnavailable, match="locked by another program"):
+    with pytest.raises(StoreLocked, match="is locked: another program"):
         store.submit(Batch(starts=[new_run()]))
 
     other.execute("ROLLBACK")

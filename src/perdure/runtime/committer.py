@@ -8,7 +8,7 @@ is always busy would starve the writer for seconds; so while a commit is under
 way the loop steps aside for it every now and then.
 
 The order in which records are added is the order in which they are written and
-delivered. After a StoreFull, or a StoreUnreachable, what callers asked for is
+delivered. After a StoreFull, StoreLocked or StoreUnreachable, what callers asked for is
 refused to them, and what runs did is kept and tried again until it can be written.
 """
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
-from ..errors import LeaseLost, StoreError, StoreFull, StoreUnreachable
+from ..errors import LeaseLost, StoreError, StoreFull, StoreLocked, StoreUnreachable
 from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction
 from .reads import found_or_error, told
 
@@ -42,8 +42,8 @@ _PATIENCE_S = 0.001
 # How long the loop steps aside for a commit that takes longer, and how often.
 _ASIDE_S = 0.005
 _ASIDE_EVERY_S = 0.001
-_FULL_FIRST_WAIT_S = 0.2
-_FULL_LONGEST_WAIT_S = 5.0
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 5.0
 
 OnStart = Callable[[StartOutcome | Exception], None]
 OnMessage = Callable[[int | Exception], None]
@@ -104,7 +104,7 @@ class Committer:
         self._in_flight: _Group | None = None
         self._mutex = threading.Lock()
         self._work: SimpleQueue[_Group | Callable[[], object] | None] = SimpleQueue()
-        self._full_wait_s = 0.0
+        self._wait_s = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._dead: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -230,14 +230,14 @@ class Committer:
             return
         self._in_flight = None
         result = group.result
-        if isinstance(result, StoreFull | StoreUnreachable):
+        if isinstance(result, StoreFull | StoreLocked | StoreUnreachable):
             self._keep(group, result)
             return
         if isinstance(result, BaseException):
             self._die(result, group)
             return
         assert result is not None
-        self._full_wait_s = 0.0
+        self._wait_s = 0.0
         try:
             with self._turn:
                 self._hand_back(group, result)
@@ -261,7 +261,7 @@ class Committer:
         for callback in group.on_commit:
             callback(None)
 
-    def _keep(self, group: _Group, full: StoreFull | StoreUnreachable) -> None:
+    def _keep(self, group: _Group, hindered: StoreFull | StoreLocked | StoreUnreachable) -> None:
         """Not now: refuse what callers wait for, keep what runs did, and try again in a while."""
         batch, newer = group.batch, self._group
         starts = [(new, back) for new, back in zip(batch.starts, group.on_starts, strict=True) if not back[1]]
@@ -272,20 +272,22 @@ class Committer:
         ]
         for on_start, caller in group.on_starts:
             if caller:
-                on_start(full)
+                on_start(hindered)
         for back in group.on_messages:
             if back is not None and back[1]:
-                back[0](full)
+                back[0](hindered)
         batch.starts, group.on_starts = [new for new, _ in starts], [back for _, back in starts]
         batch.messages, group.on_messages = [message for message, _ in sent], [back for _, back in sent]
         _append(group, newer)
         group.done, group.finished, group.told, group.result = threading.Lock(), False, False, None
         group.done.acquire()
         self._group = group
-        self._full_wait_s = min(_FULL_LONGEST_WAIT_S, max(_FULL_FIRST_WAIT_S, 2 * self._full_wait_s))
-        _log.warning("%s Trying again in %.1f s; nothing is lost.", full, self._full_wait_s)
+        # For a lock the store itself has waited already, and once it is gone the lease must be renewed soon.
+        longer_s = 0.0 if isinstance(hindered, StoreLocked) else 2 * self._wait_s
+        self._wait_s = min(_LONGEST_WAIT_S, max(_FIRST_WAIT_S, longer_s))
+        _log.warning("%s Trying again in %.1f s; nothing is lost.", hindered, self._wait_s)
         self._scheduled = True
-        self._loop.call_later(self._full_wait_s, self._flush)
+        self._loop.call_later(self._wait_s, self._flush)
 
     def _die(self, error: BaseException, group: _Group) -> None:
         """The worker can write no more: tell everybody who waits."""

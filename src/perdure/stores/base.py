@@ -358,8 +358,9 @@ class Store(Protocol):
         """Apply every change in `batch`, or none.
 
         Raises LeaseLost if the lease has ended, StoreFull when there is no space,
-        StoreUnreachable when a server does not answer, StoreUnavailable for other
-        failures; nothing is then written. After this returns the change survives
+        StoreLocked while another program holds the file, StoreUnreachable when a
+        server does not answer, StoreUnavailable for other failures; nothing is then
+        written. After this returns the change survives
         power loss.
         """
         ...

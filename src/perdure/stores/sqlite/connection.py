@@ -80,6 +80,8 @@ class Database:
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._data_version = -1
+        self.was_locked_out = False
+        """Whether a write has given up waiting for another program; who looks at it sets it back."""
         self._failed_sync: StoreUnavailable | None = None
         """Once a sync has failed nothing more is written: what it lost stays lost, though all can read it."""
         with self.faults():
@@ -127,6 +129,7 @@ class Database:
                     if is_failed_sync(error):
                         self._failed_sync = failed_sync(error, self.url)
                         raise self._failed_sync from error
+                    self.was_locked_out |= isinstance(error, apsw.BusyError)
                     raise fault_of(error, self.url) from error
                 raise
 

@@ -6,7 +6,15 @@ from typing import Final
 
 import apsw
 
-from ...errors import StoreCorrupt, StoreError, StoreFull, StoreNotOurs, StoreReadOnly, StoreUnavailable
+from ...errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNotOurs,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 
 DRIVER_ERRORS: Final = (apsw.Error, UnicodeDecodeError)
 """What the driver raises; the second for text that is damaged."""
@@ -24,9 +32,11 @@ def fault_of(error: apsw.Error | UnicodeDecodeError, url: str) -> StoreError:
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
             return read_only(url, str(error))
         case apsw.BusyError() | apsw.LockedError():
-            return StoreUnavailable(
-                f"Store '{url}' was locked by another program for too long: {error}.",
-                hint="Try again; if it lasts, look for a program that holds a transaction open on the file.",
+            return StoreLocked(
+                f"Store '{url}' is locked: another program has held a transaction open on the file for "
+                f"longer than a write waits ({error}). Nothing was written.",
+                hint="If it lasts, look for a shell, a database browser, a script or a backup that began to "
+                "write and did not commit, and end it.",
             )
         case apsw.NotADBError():
             return StoreNotOurs(

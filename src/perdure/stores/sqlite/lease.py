@@ -3,6 +3,10 @@
 Whoever ends a lease clears `held` in its row, for good, and every commit looks at
 its own row in its own transaction: so a worker that was paused past its lease can
 write nothing, whatever the lock or any clock says.
+
+Time counts against a lease only while it could have been renewed. Where another program holds
+the file nobody can; a worker that was kept from writing itself leaves the others as much
+time as a lease lasts before it takes them for dead, unless the lock says so.
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ _RENEW = SQL["renew_lease"]
 _RELEASE = SQL["release_lease"]
 _REMOVE = SQL["remove_leases"]
 
+_SPARED_MS: Final = 15_000
+"""How long after a write was kept out by another program no lease is found over by its time."""
+
 WORKERS_MAX: Final = 4
 """How many workers a file can bear: they take turns at writing, so more would not be faster."""
 
@@ -57,6 +64,7 @@ class Leases:
         self._slot = 0
         """Whose lock is ours."""
         self._number = 0
+        self._spared_until_ms = 0
 
     def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
         """Give a new lease; see `Store.acquire`."""
@@ -89,7 +97,9 @@ class Leases:
             row = held.get(slot)
             if row is None:
                 return slot
-            if row.until_ms <= now_ms or (row.locked and lock.is_held and row.number != self._number):
+            if self._is_over(row, now_ms=now_ms) or (
+                row.locked and lock.is_held and row.number != self._number
+            ):
                 connection.execute(_END, (row.number,))
                 return slot
         raise _in_use(held.values(), self._database.url)
@@ -102,7 +112,18 @@ class Leases:
     def dead(self, rows: Iterable[LeaseRow], asking: Lease | None = None, *, now_ms: int) -> list[LeaseRow]:
         """Those of leases that are held whose workers are dead, or whose time is over; who asks lives."""
         own = 0 if asking is None else asking.number
-        return [row for row in rows if row.number != own and (row.until_ms <= now_ms or self._is_dead(row))]
+        return [
+            row
+            for row in rows
+            if row.number != own and (self._is_over(row, now_ms=now_ms) or self._is_dead(row))
+        ]
+
+    def _is_over(self, row: LeaseRow, *, now_ms: int) -> bool:
+        """Whether its worker did not renew it, although it could have."""
+        if self._database.was_locked_out:
+            self._database.was_locked_out = False
+            self._spared_until_ms = now_ms + _SPARED_MS
+        return row.until_ms <= now_ms and self._spared_until_ms <= now_ms
 
     @staticmethod
     def rows(connection: apsw.Connection) -> list[LeaseRow]:
