@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from perdure.core.records import Message, MessageKind
+from perdure.core.records import Message, MessageKind, Status
 from perdure.errors import LeaseLost
 from perdure.stores.base import Batch, Lease, Store
 from tests.stores.build import claim, end, open_again, park, row_of, signal, start, submit
@@ -117,9 +117,8 @@ def test_it_is_found_although_the_clock_was_set_back_meanwhile(
     assert claim(other, second, now_ms=LATER_MS) == [run]
 
 
-def test_runs_that_have_ended_are_never_claimed(store: Store, lease: Lease) -> None:
+def test_runs_that_have_ended_are_not_claimed(store: Store, lease: Lease) -> None:
     mine, free = start(store, lease, "mine"), submit(store, "free")
-    store.commit(lease, Batch(messages=[signal(mine), signal(free)]))
     store.commit(lease, Batch(ends=[end(mine), end(free)], freed=[mine, free]))
 
     claimed = claim(store, lease, now_ms=LATER_MS)
@@ -127,6 +126,27 @@ def test_runs_that_have_ended_are_never_claimed(store: Store, lease: Lease) -> N
 
     assert claimed == []
     assert these == set()
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.TERMINATED, Status.CONTINUED])
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["lease", "no lease"])
+def test_a_run_that_has_ended_is_claimed_once_for_what_it_was_sent_and_did_not_take(
+    store: Store, lease: Lease, other: Store, second: Lease, status: Status, is_forgotten: bool
+) -> None:
+    run, empty = start(store, lease), start(store, lease, "empty")
+    store.commit(lease, Batch(messages=[signal(run)]))
+    store.commit(lease, Batch(ends=[end(run, status), end(empty, status)]))
+    before = claim(other, second, now_ms=1)
+
+    store.release(lease)
+    if is_forgotten:  # who acquires removes leases of which no open run is
+        store.acquire("third", now_ms=1, ttl_ms=1_000_000)
+    these = other.claim_these(second, [run, empty], now_ms=LATER_MS)
+    claimed, again = (claim(other, second, now_ms=LATER_MS + late_ms) for late_ms in (0, 5_000))
+
+    assert (before, these, claimed, again) == ([], set(), [run], [])
+    assert (row_of(store, run).status, row_of(store, run).crashes) == (status, 0)
+    assert [message.run for message in other.messages(second, after=0, limit=9).messages] == [run]
 
 
 # -- how many, and in what order -------------------------------------------------------------------

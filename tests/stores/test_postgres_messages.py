@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from perdure.core.records import Status
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
 from perdure.stores.postgres.messages import send_messages
-from tests.stores.build import signal, start
+from tests.stores.build import claim, end, signal, start
 
 
 @pytest.fixture
@@ -101,3 +102,36 @@ def test_one_that_asks_as_another_worker_begins_where_it_says(
     worker.messages(other, after=0, limit=10)
 
     assert [message.payload for message in worker.messages(lease, after=0, limit=10).messages] == [b"1"]
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.CONTINUED])
+def test_a_message_that_is_committed_right_after_the_end_of_its_run_is_given_to_who_has_the_run(
+    stores: list[PostgresStore], lease: Lease, status: Status
+) -> None:
+    worker, slow, heir = stores
+    run = start(worker, lease)
+
+    position = send_while_it_ends(worker, lease, slow, run, status)
+    page = worker.messages(lease, after=0, limit=10)
+    worker.release(lease)
+    second = heir.acquire("heir", now_ms=0, ttl_ms=60_000)  # which forgets the other lease
+    claimed = claim(heir, second, now_ms=0)
+
+    assert [message.pos for message in page.messages] == [position]
+    assert claimed == [run]
+    assert [message.pos for message in heir.messages_for(run)] == [position]
+
+
+def send_while_it_ends(
+    worker: PostgresStore, lease: Lease, slow: PostgresStore, run: int, status: Status
+) -> int:
+    """Send a message that found the run open, and is committed when that has ended."""
+
+    def work(link: Link) -> int:
+        with link.transaction():
+            pass
+        ((position,), _) = send_messages(link, [signal(run, b"late")])
+        worker.commit(lease, Batch(ends=[end(run, status)]))
+        return position
+
+    return slow._database.write(work)

@@ -318,9 +318,9 @@ class Store(Protocol):
         claim at once goes to one of them. While others are alive a worker takes its
         share of what is due: that divided by the workers, rounded up. Parked runs are
         claimed for an update, a cancel, a resume or a terminate; signals, and ends of
-        children, wait. A run that continued as new is claimed for what it was sent and
-        did not take, so that it can be handed on. Cheap when there is nothing. Raises
-        LeaseLost.
+        children, wait. A run that has ended is claimed for what it was sent and did not
+        take, so that this can be refused or, if it continued as new, be handed on. Cheap
+        when there is nothing. Raises LeaseLost.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from ...core.records import Status
 from ..base import Lease
 from ..sight import Sight
 from .arrays import numbers, texts
@@ -21,6 +22,8 @@ _GLANCE_AT_ALL_EVERY_MS: Final = 5_000
 """How often a glance does."""
 _NO_MESSAGE: Final = (1 << 63) - 1
 """A position after all."""
+_OPEN: Final = int(Status.PARKED)
+_ALSO_ENDED: Final = int(max(Status))
 
 
 class _Seen(NamedTuple):
@@ -160,7 +163,9 @@ class Claims:
         numbers_found = [number for number, *_ in [*locked.fetchall(), *sent.fetchall()]]
         wanted = list(dict.fromkeys(numbers_found))[: looked.limit]
         claimed = (
-            {number for (number,) in link.rows("claim", lease.number, numbers(wanted))} if wanted else ()
+            {number for (number,) in link.rows("claim", lease.number, numbers(wanted), _ALSO_ENDED)}
+            if wanted
+            else ()
         )
         return [number for number in wanted if number in claimed], busy
 
@@ -172,7 +177,8 @@ class Claims:
             with link.transaction(self._leases.fence(lease)):
                 pass
             busy = self._leases.end(link, dead)
-            return {number for (number,) in link.rows("claim", lease.number, numbers(sorted(runs)))}, busy
+            rows = link.rows("claim", lease.number, numbers(sorted(runs)), _OPEN)
+            return {number for (number,) in rows}, busy
 
         claimed, busy = self._database.write(work)
         self._leases.break_off(busy)

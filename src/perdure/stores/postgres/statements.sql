@@ -180,15 +180,14 @@ AND message.pos > $1 AND run.workflow = ANY ($2::text[]) ORDER BY run.number LIM
 
 -- OFFSET 0, here and below: first the messages, which are few, and then their runs. A plan that was made while
 -- the tables were empty would go the other way about, for as long as the server keeps it.
--- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that
--- continued as new, and was not taken, goes to the next generation.
+-- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that has ended
+-- meanwhile, and was not taken, is refused by a worker; or, if it continued as new, handed on.
 -- name: with_messages
 FROM {s}.message CROSS JOIN LATERAL (
     SELECT number, status, lease, workflow FROM {s}.run WHERE run.number = message.run OFFSET 0
 ) AS run
 WHERE (
-    run.status = 1 OR run.status = 2 AND message.kind IN (3, 4, 5, 6)
-    OR run.status = 8 AND message.kind IN (2, 3, 4, 5)
+    run.status = 1 OR run.status = 2 AND message.kind IN (3, 4, 5, 6) OR run.status > 2
 )
 
 -- name: is_free
@@ -206,11 +205,15 @@ UNION SELECT run.workflow {with_messages} AND (run.lease = ANY ($2::int8[]) OR {
 -- Of two that claim the same at once, one has the row and the other passes it over: nobody waits.
 -- Whether the run is free is asked of its row alone, and not by a join: a row that somebody else has changed
 -- meanwhile is looked at again, but a row that was joined to it is not.
+-- Those of a status up to $3. Of the lease of a run that has ended the row may have gone.
 -- A crash is one of a run that was due when the lease of its dead worker was last renewed.
 -- name: claim
 WITH taken AS (
     SELECT run.number, run.lease FROM {s}.run
-    WHERE run.number = ANY ($2::int8[]) AND (run.status <= 2 OR run.status = 8) AND run.lease = ANY (ARRAY({free_leases}))
+    WHERE run.number = ANY ($2::int8[]) AND run.status <= $3::int8 AND run.lease = ANY (ARRAY(
+        {free_leases}
+        UNION ALL SELECT run.lease FROM {s}.run WHERE run.number = ANY ($2::int8[]) AND run.status > 2 AND {is_free}
+    ))
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {s}.run SET lease = $1, crashes = run.crashes + (run.status = 1 AND EXISTS (

@@ -73,13 +73,12 @@ SELECT DISTINCT run.number {with_messages}
 AND run.lease NOT IN (SELECT number FROM lease WHERE held)
 AND run.workflow IN (SELECT value FROM json_each(?1)) ORDER BY run.number LIMIT 0 + ?2
 
--- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that
--- continued as new, and was not taken, goes to the next generation.
+-- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that has ended
+-- meanwhile, and was not taken, is refused by a worker; or, if it continued as new, handed on.
 -- name: with_messages
 FROM message CROSS JOIN run ON run.number = message.run
 WHERE (
-    run.status = 1 OR run.status = 2 AND message.kind IN (3, 4, 5, 6)
-    OR run.status = 8 AND message.kind IN (2, 3, 4, 5)
+    run.status = 1 OR run.status = 2 AND message.kind IN (3, 4, 5, 6) OR run.status > 2
 )
 
 -- name: last_message
