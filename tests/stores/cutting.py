@@ -26,6 +26,7 @@ class Way:
         self._where: Where = "before"
         self.cuts = 0
         self.is_blocked = False
+        self._replaced = b"", b""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, schema: str) -> str:
@@ -44,6 +45,10 @@ class Way:
         with self._mutex:
             self._word, self._where = word, where
 
+    def replace(self, said: bytes, by: bytes) -> None:
+        """Let clients hear something else than the server says, of the same length or shorter."""
+        self._replaced = said, by.ljust(len(said), b" ")
+
     def close(self) -> None:
         self._listener.close()
         with self._mutex:
@@ -61,7 +66,7 @@ class Way:
                 with self._mutex:
                     self._sockets += (client, server)
                 threading.Thread(target=self._forth, args=(client, server), daemon=True).start()
-                threading.Thread(target=_carry, args=(server, client), daemon=True).start()
+                threading.Thread(target=_carry, args=(server, client, *self._replaced), daemon=True).start()
 
     def _connect(self) -> socket.socket:
         host, port = self._server.get("host", "127.0.0.1"), self._server.get("port", "5432")
@@ -105,11 +110,11 @@ def way_to(server: str) -> Iterator[Way]:
         way.close()
 
 
-def _carry(origin: socket.socket, to: socket.socket) -> None:
+def _carry(origin: socket.socket, to: socket.socket, said: bytes, by: bytes) -> None:
     with suppress(OSError):
         while data := origin.recv(65_536):
             with suppress(OSError):
-                to.sendall(data)
+                to.sendall(data.replace(said, by) if said else data)
     _shut(origin)
     _shut(to)
 

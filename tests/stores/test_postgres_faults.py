@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from perdure.core.records import Message, MessageKind
-from perdure.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable, StoreVersionError
+from perdure.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from perdure.stores.base import AttemptRow, Batch, Lease
 from perdure.stores.opening import open_store
 from perdure.stores.postgres import PostgresStore, faults
@@ -249,13 +249,6 @@ def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
 def test_a_name_that_cannot_be_a_schema_is_refused(bad: str) -> None:
     with pytest.raises(StoreError, match="cannot be the schema"):
         open_store(f"postgresql://host/db?schema={quote(bad)}")
-
-
-def test_a_server_that_is_too_old_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure.stores.postgres.connection.OLDEST_SERVER", 99)
-
-    with pytest.raises(StoreVersionError, match="needs 99 or later"):
-        PostgresStore(postgres_url)
 
 
 @pytest.mark.parametrize("run_id", ["with\0nul", "half \ud800"])

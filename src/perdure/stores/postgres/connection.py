@@ -24,10 +24,11 @@ from psycopg import RawCursor
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
-from ...errors import LeaseLost, StoreUnavailable, StoreVersionError
+from ...errors import LeaseLost, StoreUnavailable
 from ..base import Lease
 from .arrays import adapt
-from .faults import OLDEST_SERVER, fault_of, is_passing, lost_commits, read_only, unreachable
+from .faults import fault_of, is_passing, lost_commits, read_only, unreachable
+from .likeness import refuse_lookalike, refuse_old_server
 from .place import Place
 
 T = TypeVar("T")
@@ -192,22 +193,18 @@ class Database:
         self._readers: list[Link] = []
         self._closed = threading.Event()
         with self.faults():
-            first = self.connect()
+            first = self.connect(is_first=True)
         self.is_pooled = first.is_pooled
         self.is_standby = first.is_standby
         self._readers.append(first)
 
-    def connect(self) -> Link:
-        """Open one more connection. Raises the driver's errors, and StoreVersionError for an old server."""
+    def connect(self, *, is_first: bool = False) -> Link:
+        """Open one more connection. Raises the driver's errors, and StoreVersionError; see `likeness`."""
         connection = psycopg.connect(**self.place.parameters, autocommit=True)  # pyright: ignore[reportArgumentType]
         try:
-            version = connection.info.server_version
-            if version < OLDEST_SERVER * 10_000:
-                raise StoreVersionError(
-                    f"Store '{self.url}' is on PostgreSQL {version // 10_000}, and Perdure needs "
-                    f"{OLDEST_SERVER} or later.",
-                    hint="Bring the server up to date, or name another.",
-                )
+            refuse_old_server(connection, self.url)
+            if is_first:
+                refuse_lookalike(connection, self.url, space=self.place.space("a look"))
             adapt(connection)
             return Link(connection, self._sql)
         except BaseException:

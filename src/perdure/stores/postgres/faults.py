@@ -16,8 +16,6 @@ from ...errors import (
     StoreVersionError,
 )
 
-OLDEST_SERVER: Final = 14
-
 _PASSING: Final = frozenset({
     "40001", "40P01", "55P03", "55006", "53300",  # serialization, deadlock, lock timeout, in use, too many
     "57P01", "57P02", "57P03", "57P05", "25P03",  # shutdowns, starting up, idle too long

@@ -1,10 +1,11 @@
 """The store in one schema of a PostgreSQL database. Read this first; each line says which file does the work.
 
-`place` reads the URL; `connection` holds the connections, and knows what to do when one
-breaks; `migrating` makes the tables; `lease` says who may write, `claims` who takes what
-is free; `write` writes a batch, with `starts` and `messages`; `borrowing` starts runs on
-connections of the user's; `read` reads; `ear` hears of other processes. `moving` reads and writes whole
-runs. The SQL is in `statements.sql` and `moving.sql`, the tables in `migrations/`.
+`place` reads the URL; `likeness` refuses servers that will not do; `connection` holds the
+connections, and knows what to do when one breaks; `migrating` makes the tables; `lease`
+says who may write, `claims` who takes what is free; `write` writes a batch, with
+`starts` and `messages`; `borrowing` starts runs on connections of the user's; `read`
+reads; `ear` hears of other processes. `moving` reads and writes whole runs. The SQL is
+in `statements.sql` and `moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
