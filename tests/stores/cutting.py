@@ -26,6 +26,8 @@ class Way:
         self._where: Where = "before"
         self.cuts = 0
         self.is_blocked = False
+        self.calls = 0
+        """How often somebody has connected."""
         self._replaced = b"", b""
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -59,6 +61,7 @@ class Way:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.calls += 1
                 if self.is_blocked:
                     _shut(client)
                     continue

@@ -22,6 +22,7 @@ _PASSING: Final = frozenset({
 })  # fmt: skip
 """SQLSTATEs of failures that pass by themselves."""
 _CONNECTION: Final = "08"
+_NO_ROOM: Final = ("too many clients", "too many connections", "connection slots are reserved")
 _REFUSALS: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 _TRY: Final = "Check that the server runs and that this machine reaches it, then try again."
 
@@ -70,14 +71,28 @@ def fault_of(error: psycopg.Error, url: str) -> StoreError:
         case _:
             if _is_refusal(error):
                 return _refused(url, said)
+            if _has_no_room(error):
+                return no_room(error, url)
             return StoreUnavailable(f"Store '{url}' cannot be used now: {said}.", hint=_TRY)
 
 
 def unreachable(error: psycopg.Error, url: str) -> StoreUnreachable:
     """The error for a server that has not answered for as long as one may wait."""
+    if _has_no_room(error):
+        return no_room(error, url)
     return StoreUnreachable(
         f"Store '{url}' does not answer: {_said(error)}. Nothing was written.",
         hint="Workers go on trying, and lose nothing; others should try again when the server is back.",
+    )
+
+
+def no_room(error: psycopg.Error, url: str) -> StoreUnreachable:
+    """The error for a server that gives no further connection."""
+    return StoreUnreachable(
+        f"The server of store '{url}' has no connection left for this process: {_said(error)}. Nothing was "
+        "written.",
+        hint="A worker uses up to six connections. Raise max_connections of the server, or the CONNECTION "
+        "LIMIT of the role or database; or put PgBouncer in between, in transaction mode.",
     )
 
 
@@ -120,6 +135,10 @@ def _is_refusal(error: psycopg.Error) -> bool:
             "no password supplied",
         )
     ) and not isinstance(error, psycopg.errors.ConnectionTimeout)
+
+
+def _has_no_room(error: psycopg.Error) -> bool:
+    return _state(error) == "53300" or any(mark in str(error) for mark in _NO_ROOM)
 
 
 def _state(error: psycopg.Error) -> str:

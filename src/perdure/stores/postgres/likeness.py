@@ -56,7 +56,7 @@ def refuse_old_server(connection: psycopg.Connection[Any], url: str) -> None:
 
 
 def refuse_lookalike(connection: psycopg.Connection[Any], url: str, *, space: int) -> None:
-    """Raise StoreVersionError for a server that does not do what is relied on; `space` is a lock's, to try."""
+    """Raise StoreVersionError for a server that does not do what is relied on; a lock of `space` is tried."""
     looks = "; ".join(["BEGIN", *_LOOKS.values(), "SELECT version()", "ROLLBACK"]).format(space=space)
     try:
         cursor = connection.execute(looks.encode(), prepare=False)  # all in one round trip
