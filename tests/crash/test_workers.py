@@ -285,6 +285,32 @@ async def test_of_a_command_with_three_workers_one_is_killed_and_another_takes_i
     assert [effect.process for effect in workers.effects()].count(victim) == 1
 
 
+async def test_of_a_command_with_two_workers_one_is_asked_to_end_and_a_fresh_one_takes_its_place(
+    workers: Workers,
+) -> None:
+    command = workers.start(processes=2)
+    async with Client(workers.url) as client, asyncio.timeout(20):
+        at_first = await processes_of(client)
+        run = await client.start(slow(), id="one")
+        wait_for(command, "begun", of="stdout")
+        (leaver,) = {effect.process for effect in workers.effects()}
+        os.kill(leaver, signal.SIGTERM)
+        wait_for(command, "Stopped.")
+        wait_for(command, "A worker was asked to stop, and has; another takes its place.")
+        wait_for(command, "Took up")
+        await run.result()
+        at_last = await processes_of(client)
+    was_alive = command.poll() is None
+    command.send_signal(signal.SIGTERM)
+    code = command.wait()
+
+    assert was_alive
+    assert len(at_first) == len(at_last) == 2
+    assert at_first - at_last == {leaver}
+    assert code == 0
+    assert [effect.process for effect in workers.effects()].count(leaver) == 1
+
+
 async def processes_of(client: Client) -> set[int]:
     """Those of the workers that are alive."""
     return {int(worker.name.rpartition(":")[2]) for worker in await client.workers()}

@@ -80,3 +80,12 @@ def test_a_command_knows_whether_a_worker_is_alive_even_after_kill_9(perdure: Pe
     assert after.err == (
         "Signal other is on disk. No worker is running on this store; it takes effect when one starts.\n"
     )
+
+
+def test_a_worker_that_cannot_begin_ends_the_command_that_keeps_it(perdure: Perdure, spawn: Spawn) -> None:
+    with spawn("worker", "not_there", "--processes", "2") as command:
+        _, err = command.communicate(timeout=30)
+
+    assert command.returncode not in (0, 130)
+    assert "not_there" in err
+    assert "takes its place" not in err

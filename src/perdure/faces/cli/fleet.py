@@ -1,7 +1,8 @@
 """Several workers of one command: processes of their own, looked after by one that runs nothing.
 
-A worker that was killed is started again, each time after a longer pause. One that
-ends by itself has said why, and would do so again: then all are stopped.
+A worker that was killed is started again, each time after a longer pause. One that was
+asked to stop has left its runs to the others, and a fresh one takes its place. One that
+ends with an error has said why, and would do so again: then all are stopped.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from .output import say
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_WAS_ASKED = (ExitCode.OK, ExitCode.INTERRUPTED)
+"""How a worker ends that somebody has sent SIGTERM or SIGINT."""
 
 
 async def keep_fleet(arguments: Sequence[str], count: int, *, store: str) -> ExitCode:
-    """Keep `count` workers with these arguments until a signal, or the end of one of them."""
+    """Keep `count` workers with these arguments until a signal, or an error of one of them."""
     # Not as an argument, which everybody on the machine can read: it may hold a password.
     fleet = _Fleet(arguments, {**os.environ, "PERDURE_STORE": store})
     loop = asyncio.get_running_loop()
@@ -46,14 +49,19 @@ class _Fleet:
             process.send_signal(number)
 
     async def keep_one(self) -> int:
-        """Keep one worker alive. Gives its exit code when it is to end, or has ended by itself."""
+        """Keep one worker alive. Gives its exit code when it is to end, or has ended with an error."""
         pause_s = _FIRST_PAUSE_S
         while True:
             code = await self._run_one()
-            if code >= 0 or self.stopping.is_set():
-                if not self.stopping.is_set():
-                    self.stop()
+            if self.stopping.is_set():
                 return max(code, 0)
+            if code in _WAS_ASKED:
+                say("A worker was asked to stop, and has; another takes its place.")
+                pause_s = _FIRST_PAUSE_S
+                continue
+            if code >= 0:
+                self.stop()
+                return code
             say(f"A worker was ended by signal {-code}; another is started in {pause_s:g} s.")
             await self._pause(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
