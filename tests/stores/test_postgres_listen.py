@@ -21,6 +21,11 @@ class Hearing:
         self.listens = store.listen(self._heard.release)
         assert self._heard.acquire(timeout=10)  # it looks once when it has begun to listen
 
+    def forget(self) -> None:
+        """Begin to count anew."""
+        while self._heard.acquire(blocking=False):
+            pass
+
     def is_told(self, within_s: float = 10) -> bool:
         return self._heard.acquire(timeout=within_s)
 
@@ -91,6 +96,30 @@ def test_a_freed_run_and_a_message_to_a_run_of_another_worker_are_told(
     other.release(theirs)
 
     assert (sent, freed) == (True, True)
+    assert hearing.is_told()
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_that_the_lease_of_a_dead_worker_was_ended_is_told(
+    postgres_url: str,
+    store: PostgresStore,
+    lease: Lease,
+    hearing: Hearing,
+    other: PostgresStore,
+    by_name: bool,
+) -> None:
+    heir = other.acquire("heir", now_ms=0, ttl_ms=60_000)
+    dies = PostgresStore(postgres_url)
+    run = start(dies, dies.acquire("dies", now_ms=0, ttl_ms=60_000))
+    dies.close()
+    hearing.forget()
+
+    if by_name:
+        claimed = other.claim_these(heir, [run], now_ms=10**13)
+    else:
+        claimed = set(other.claim(heir, workflows=["checkout"], now_ms=10**13, limit=9))
+
+    assert claimed == {run}
     assert hearing.is_told()
 
 

@@ -99,7 +99,9 @@ class Claims:
                 return []
         workers = 1 + seen.others - len(dead)
         looked = _Look(names, now_ms, 0 if dead else after, limit, workers)
-        claimed, busy = self._database.write(lambda link: self._claim(link, lease, dead, looked))
+        claimed, busy = self._database.write(
+            lambda link: self._claim(link, lease, dead, looked), tell=lambda done: len(done[1]) < len(dead)
+        )
         self._leases.break_off(busy)
         return claimed
 
@@ -151,7 +153,10 @@ class Claims:
     def _claim(
         self, link: Link, lease: Lease, dead: Sequence[HeldLease], looked: _Look
     ) -> tuple[list[int], list[HeldLease]]:
-        """The runs that were claimed, and the leases that could not be ended."""
+        """The runs that were claimed, and the leases that could not be ended.
+
+        If any was, others are told: their share of its runs waits for them.
+        """
         with link.transaction(self._leases.fence(lease)):
             pass
         busy = self._leases.end(link, dead)
@@ -180,7 +185,7 @@ class Claims:
             rows = link.rows("claim", lease.number, numbers(sorted(runs)), _OPEN)
             return {number for (number,) in rows}, busy
 
-        claimed, busy = self._database.write(work)
+        claimed, busy = self._database.write(work, tell=lambda done: len(done[1]) < len(dead))
         self._leases.break_off(busy)
         return claimed
 
