@@ -298,7 +298,7 @@ class Client:
         """The other half: a handle on what was started."""
         decode = definition_of(call).decode_result
         if outcome.verdict == "conflict":
-            raise conflict(outcome, call.definition.name)
+            raise conflict(outcome, call.definition.name, in_transaction=True)
         return Run(self, outcome.run.id, outcome.run.number, decode, is_committed=False)
 
     def _new_run(self, call: WorkflowCall[Any], **options: Any) -> NewRun:

@@ -82,7 +82,7 @@ async def test_an_id_with_other_input_or_another_workflow_is_a_conflict(
 ) -> None:
     await harness.engine.start(waits_to_finish("a"), id="one")
 
-    with pytest.raises(ConflictError, match="'one'"):
+    with pytest.raises(ConflictError, match=r"'one'.*reuse='always'"):
         await harness.engine.start(call(), id="one")  # type: ignore[operator]
 
     assert calls == ["a"]

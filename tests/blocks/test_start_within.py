@@ -201,11 +201,12 @@ async def test_an_id_of_another_run_is_refused_and_the_transaction_goes_on(
         begin(connection)
         await client.start(greets("ann"), id="order-17", connection=connection)
 
-        with pytest.raises(ConflictError, match=why):
+        with pytest.raises(ConflictError, match=why) as refused:
             await client.start(other(name), id="order-17", connection=connection)
         write(connection, "kept")
         connection.execute("COMMIT")
 
+        assert refused.value.hint == "Use another id."  # there is no `reuse` here
         assert notes(connection) == ["kept"]
         assert await client.counts() == {"running": 1}
 
@@ -358,6 +359,29 @@ async def test_a_step_that_started_a_run_may_still_not_write_to_perdures_own_tab
             await engine.run(is_naughty())
 
         assert (await engine.list(workflow=greets)).runs == []
+
+
+async def test_a_step_that_starts_a_run_under_an_id_that_is_taken_is_told_to_use_another(
+    tmp_path: Path,
+) -> None:
+    hints: list[str] = []
+
+    @step(transaction=True, retry=Retry(attempts=1))
+    def takes_an_id() -> None:
+        try:
+            start_within(greets("bob"), id="order-17")
+        except ConflictError as refused:
+            hints.append(refused.hint)
+
+    @workflow
+    async def tries_it() -> None:
+        await takes_an_id()
+
+    async with Engine(f"sqlite:///{tmp_path}/runs.db") as engine:
+        await engine.start(greets("ann"), id="order-17")
+        await engine.run(tries_it())
+
+    assert hints == ["Use another id."]
 
 
 async def test_a_step_that_starts_runs_comes_to_the_same_end_crashed_anywhere() -> None:

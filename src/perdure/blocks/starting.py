@@ -51,7 +51,7 @@ def start_within(
     outcome = lent.store.start_within(lent.connection, new)
     assert isinstance(outcome, StartOutcome), "a step's connection is not one to be awaited"
     if outcome.verdict == "conflict":
-        raise conflict(outcome, definition.name)
+        raise conflict(outcome, definition.name, in_transaction=True)
     return outcome.run.id
 
 
@@ -93,8 +93,8 @@ def new_run(
     )
 
 
-def conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
-    """The error for a start whose id another run has."""
+def conflict(outcome: StartOutcome, workflow: str, *, in_transaction: bool = False) -> ConflictError:
+    """The error for a start whose id another run has; in a transaction of the user's there is no `reuse`."""
     row = outcome.run
     why = {
         "input": "it was started with other input",
@@ -105,7 +105,9 @@ def conflict(outcome: StartOutcome, workflow: str) -> ConflictError:
     return ConflictError(
         f"Run {row.id!r} exists: {why}. Nothing was started.",
         run_id=row.id,
-        hint="Use another id, or reuse='always' for an id whose run has ended.",
+        hint="Use another id."
+        if in_transaction
+        else "Use another id, or reuse='always' for an id whose run has ended.",
     )
 
 
