@@ -9,6 +9,7 @@ import pytest
 
 from perdure import PerdureError, Retry, RunNotFound, RunStatus, Signal, step, workflow
 from perdure.testing import Harness
+from perdure.testing.clock import loop_turn
 
 approval = Signal[str]("approval")
 
@@ -179,3 +180,18 @@ async def test_a_harness_that_is_closed_says_so(harness: Harness) -> None:
     with pytest.raises(PerdureError, match="No engine is open"):
         harness.journals()
     assert harness.waiting() == "No engine is open."
+
+
+async def test_who_is_cancelled_while_it_lets_the_loop_turn_leaves_no_error_behind() -> None:
+    loop = asyncio.get_running_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context["message"]))
+    turning = asyncio.create_task(loop_turn())
+    await asyncio.sleep(0)
+
+    turning.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert turning.cancelled()
+    assert errors == []

@@ -20,7 +20,7 @@ _TURNS = 20
 async def loop_turn() -> None:
     """Let all that is ready on the loop run once."""
     turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    asyncio.get_running_loop().call_soon(lambda: turned.done() or turned.set_result(None))
     await turned
 
 
