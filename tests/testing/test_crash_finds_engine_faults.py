@@ -13,7 +13,7 @@ import pytest
 from perdure import Signal, State, StepInfo, start_child, step, workflow
 from perdure.core.execution import Execution
 from perdure.core.records import Message, Record
-from perdure.runtime.children import Children
+from perdure.runtime.closing import Closing
 from perdure.runtime.committer import Committer
 from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
@@ -189,7 +189,7 @@ async def test_a_timer_that_is_forgotten_while_no_worker_is_there_is_caught(
 
 async def test_a_child_that_outlives_its_parent_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     await crash_everywhere(has_child(), events=[Cancel("enough")])
-    monkeypatch.setattr(Children, "close_all", lambda self, resident: None)
+    monkeypatch.setattr(Closing, "_cancel_all", lambda self, children: None)
 
     with pytest.raises(CrashFailure, match="waits for what cannot come any more"):
         await crash_everywhere(has_child())

@@ -17,7 +17,7 @@ from ..codec.json import encode
 from ..core.commands import StartApart, StartChild
 from ..core.records import Kind, Message, MessageKind, NewRun, RunRow, Status
 from ..errors import ConflictError
-from ..stores.base import DROPPED, StartOutcome
+from ..stores.base import DROPPED, StartOutcome, Store
 from .definitions import WorkflowCallLike
 from .resident import Resident
 from .worker import Worker
@@ -99,8 +99,11 @@ class Children:
 
     def cancel(self, resident: Resident, key: str) -> None:
         """Cancel the child of one call, whose waiter is gone."""
-        for child in self._driver.store.children(resident.number):
-            if child.parent_key.removesuffix("/end") == key.removesuffix("/end"):
+        self._ask(resident, lambda children: self._cancel_of(children, key.removesuffix("/end")))
+
+    def _cancel_of(self, children: list[RunRow], key: str) -> None:
+        for child in children:
+            if child.parent_key.removesuffix("/end") == key:
                 self.cancel_child(child.number)
 
     def cancel_child(self, number: int, reason: str = "cancelled by its parent") -> None:
@@ -117,44 +120,38 @@ class Children:
 
     def _cancel_what_follows(self, number: int) -> None:
         """The child has ended meanwhile; if it continued as new, cancel the run that goes on."""
-        store = self._driver.store
-        ended = store.run_by_number(number)
-        if ended is None or ended.status != Status.CONTINUED:
-            return
-        latest = store.run_by_id(ended.id)
-        if latest is not None and Status(latest.status).is_open and latest.parent == ended.parent:
-            self.cancel_child(latest.number)
+        self._driver.reads.ask_again(
+            lambda store: _follower(store, number),
+            lambda latest: None if latest is None else self.cancel_child(latest.number),
+            f"cancelling what run number {number} continued as",
+        )
 
-    def hold_back_timeout(self, resident: Resident) -> bool:
-        """Whether a run's own timeout must wait for its children, which are then cancelled first."""
-        if resident.awaits_children:
-            return True
-        if not self.open_children(resident):
-            return False
+    def ask_to_time_out(self, resident: Resident) -> None:
+        """Have a run that is out of time, and has open children, told so once these have been cancelled."""
         now_ms = self._driver.clock.now_ms()
         message = Message(0, resident.number, MessageKind.TIMEOUT, "out of time", None, "", now_ms)
         self._driver.committer.add_message(message, self.told(message), caller=False)
-        return True
 
-    def open_children(self, resident: Resident) -> list[RunRow]:
-        """Children that are still open and end with their parent."""
-        if not resident.execution.has_children:
-            return []
-        return [
-            child
-            for child in self._driver.store.children(resident.number)
-            if Status(child.status).is_open and child.on_parent_close == "cancel"
-        ]
+    def ask_open(self, resident: Resident, then: Callable[[list[RunRow]], object]) -> None:
+        """Give the children that are still open and end with their parent to `then`; at once if none."""
+        if resident.execution.has_children:
+            self._ask(resident, lambda children: then(ending_with_parent(children)))
+        else:
+            then([])
 
-    def close_all(self, resident: Resident) -> None:
-        """The parent ends: cancel the children that end with it, and do not start those that are not yet."""
+    def _ask(self, resident: Resident, then: Callable[[list[RunRow]], object]) -> None:
+        number = resident.number
+        self._driver.reads.ask_again(
+            lambda store: store.children(number), then, f"looking for the children of run {resident.row.id!r}"
+        )
+
+    def withdraw(self, resident: Resident) -> None:
+        """The parent ends: do not start the children that are not on their way to disk yet."""
         if resident.execution.has_children:
             # Written with the parent's end, they would live on if the worker died right after.
             self._driver.committer.withdraw_starts(
                 lambda new: new.parent == resident.number and new.on_parent_close == "cancel"
             )
-        for child in self.open_children(resident):
-            self.cancel_child(child.number)
 
     def told(self, message: Message) -> Callable[[int | Exception], None]:
         """A callback for the committer that hands the message on once it is on disk."""
@@ -164,3 +161,19 @@ class Children:
                 self.deliver(message._replace(pos=position))
 
         return hand_on
+
+
+def ending_with_parent(children: list[RunRow]) -> list[RunRow]:
+    """Those of a run's children that are still open and end with it."""
+    return [child for child in children if Status(child.status).is_open and child.on_parent_close == "cancel"]
+
+
+def _follower(store: Store, number: int) -> RunRow | None:
+    """The run that goes on, where this child continued as new."""
+    ended = store.run_by_number(number)
+    if ended is None or ended.status != Status.CONTINUED:
+        return None
+    latest = store.run_by_id(ended.id)
+    if latest is None or not Status(latest.status).is_open or latest.parent != ended.parent:
+        return None
+    return latest

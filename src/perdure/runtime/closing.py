@@ -2,7 +2,8 @@
 
 The end of a run is one commit: its status and output, the message to its
 parent, the cancellations of its children, and (continue_as_new) the next
-generation. Whoever waits for the result hears of it when that is on disk.
+generation. Whoever waits for the result hears of it when that is on disk. What all this
+concerns is looked up before, off the loop; meanwhile the run is as it was on disk.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,8 +30,8 @@ from ..errors import (
     RunTimedOut,
     StoreCorrupt,
 )
-from ..stores.base import Reply, RunEnd, StartOutcome
-from .children import Children
+from ..stores.base import Reply, RunEnd, StartOutcome, Store
+from .children import Children, ending_with_parent
 from .definitions import WorkflowCallLike
 from .resident import Resident
 from .worker import Worker
@@ -42,6 +44,17 @@ _STOPPED: dict[int, tuple[type[RunFailed], str]] = {
 }
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+class _Found(NamedTuple):
+    """What the end of a run concerns."""
+
+    late: list[Record]
+    """Records that the run never heard of."""
+    children: list[RunRow]
+    """Those that end with it."""
+    tags: tuple[tuple[str, str], ...]
+    """Those of a run that continues as new."""
 
 
 class ChildEnd(msgspec.Struct, array_like=True):
@@ -120,26 +133,58 @@ class Closing:
         if resident.closing:
             return
         resident.cancel_steps()
-        if outcome.forget_from is not None:
-            _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
-            self._take_back(resident, outcome.forget_from)
-        late = self._recorded_since(resident, outcome.seq) if resident.seq > outcome.seq else []
-        self._write_end(resident, outcome.status, self._output(resident, outcome))
-        if outcome.status is Status.CONTINUED:
-            self._continue(resident.row, outcome, late)
-        elif outcome.status is not Status.PARKED:
-            self._refuse_updates(late)
+        if outcome.status is Status.PARKED:
+            if outcome.forget_from is not None:
+                _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
+                self._take_back(resident, outcome.forget_from)
+            self._write_end(resident, outcome.status, self._output(resident, outcome))
+            return
+        self._close_for_good(
+            resident,
+            lambda found: self._end(resident, outcome, found),
+            late_from=outcome.seq if resident.seq > outcome.seq else None,
+            with_tags=outcome.status is Status.CONTINUED,
+        )
 
-    def _recorded_since(self, resident: Resident, seq: int) -> list[Record]:
-        """Records on disk, or on their way there, that the run never heard of."""
-        try:
-            on_disk = self._driver.store.records(resident.number)
-        except StoreCorrupt:  # a damaged run can be terminated too
-            on_disk = []
-        on_their_way = [
-            record for record in self._driver.committer.batch.records if record.run == resident.number
-        ]
-        return [record for record in [*on_disk, *on_their_way] if record.seq >= seq]
+    def _end(self, resident: Resident, outcome: Outcome, found: _Found) -> None:
+        self._write_end(resident, outcome.status, self._output(resident, outcome))
+        self._cancel_all(found.children)
+        if outcome.status is Status.CONTINUED:
+            self._continue(resident.row, outcome, found)
+        else:
+            self._refuse_updates(found.late)
+
+    def _close_for_good(
+        self,
+        resident: Resident,
+        then: Callable[[_Found], object],
+        *,
+        late_from: int | None,
+        with_tags: bool = False,
+    ) -> None:
+        """Take a run off the books, look up what its end concerns, and go on: at once if that is nothing.
+
+        Until its end is written it is as it was on disk: should the worker die, it comes to it again.
+        """
+        self._set_apart(resident)
+        self._children.withdraw(resident)
+        with_children = resident.execution.has_children
+        if not (with_children or with_tags) and late_from is None:
+            then(_Found([], [], ()))
+            return
+        number = resident.number
+        # Taken now: later they are on disk, or on their way, and what is read then may lack them.
+        written = [record for record in self._driver.committer.batch.records if record.run == number]
+        self._driver.reads.ask_again(
+            partial(_look, number=number, written=written, late_from=late_from, with_children=with_children,
+                with_tags=with_tags),
+            then,
+            f"ending run {resident.row.id!r}",
+        )  # fmt: skip
+
+    def _cancel_all(self, children: list[RunRow]) -> None:
+        for child in children:
+            self._children.cancel_child(child.number)
 
     def _refuse_updates(self, records: list[Record]) -> None:
         """Tell whoever asked that the run has ended; who has an answer already keeps it."""
@@ -157,9 +202,10 @@ class Closing:
         for place, record in enumerate(records):
             if record.run == number:
                 records[place] = record._replace(seq=record.seq - 1)
-        for record in self._driver.store.records(number):
-            if record.seq > seq:
-                committer.add_record(resident, record._replace(seq=record.seq - 1), ...)
+        if resident.seq > seq + 1:  # nearly never: something was recorded after the failure
+            for record in self._driver.store.records(number):
+                if record.seq > seq:
+                    committer.add_record(resident, record._replace(seq=record.seq - 1), ...)
         committer.batch.forgotten.append((number, seq))
 
     @staticmethod
@@ -204,32 +250,41 @@ class Closing:
 
         driver.committer.after_commit(tell)
 
-    def end_now(self, row: RunRow, resident: Resident | None, status: Status, output: bytes) -> None:
-        """End a run from outside, in memory or not, with no clean-up (terminate)."""
+    def terminate(self, row: RunRow, resident: Resident | None, output: bytes, *, taken: int) -> None:
+        """End a run from outside, in memory or not, with no clean-up; `taken`: the message that asks so."""
         if resident is None:
             resident = self._driver.make_resident(row)
             resident.execution.has_children = True  # it may: the store knows
         else:
             resident.execution.drop()
             resident.cancel_steps()
-        self._refuse_updates(self._recorded_since(resident, 0))
-        self._write_end(resident, status, output)
+        self._close_for_good(
+            resident, lambda found: self._end_by_force(resident, output, found, taken=taken), late_from=0
+        )
+
+    def _end_by_force(self, resident: Resident, output: bytes, found: _Found, *, taken: int) -> None:
+        self._driver.committer.batch.taken.append(taken)
+        self._refuse_updates(found.late)
+        self._write_end(resident, Status.TERMINATED, output)
+        self._cancel_all(found.children)
+
+    def _set_apart(self, resident: Resident) -> None:
+        """Nothing more is recorded for a run, and what is sent to it waits."""
+        self._driver.forget(resident)
+        self._driver.ending.add(resident.number)
+        resident.closing = True
 
     def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:
         driver = self._driver
-        driver.forget(resident)
-        driver.ending.add(resident.number)
-        resident.closing = True
+        self._set_apart(resident)
         now_ms = max(driver.clock.now_ms(), resident.last_at_ms)
         ended_ms = None if status is Status.PARKED else now_ms
         driver.committer.batch.ends.append(RunEnd(status, output, ended_ms, None, resident.number))
         row = resident.row._replace(status=int(status), output=output, ended_at_ms=ended_ms, wake_at_ms=None)
-        if status is not Status.PARKED:
-            self._children.close_all(resident)
-            if row.parent is not None and status is not Status.CONTINUED:
-                end = _encode_end(ChildEnd(status, output))
-                message = Message(0, row.parent, MessageKind.CHILD_ENDED, row.parent_key, end, "", now_ms)
-                driver.committer.add_message(message, self._children.told(message), caller=False)
+        if row.parent is not None and status not in (Status.PARKED, Status.CONTINUED):
+            end = _encode_end(ChildEnd(status, output))
+            message = Message(0, row.parent, MessageKind.CHILD_ENDED, row.parent_key, end, "", now_ms)
+            driver.committer.add_message(message, self._children.told(message), caller=False)
         driver.committer.after_commit(lambda error: self._tell(row, error))
 
     def _tell(self, row: RunRow, error: Exception | None) -> None:
@@ -243,7 +298,7 @@ class Closing:
                 else:
                     waiter.set_exception(error)
 
-    def _continue(self, row: RunRow, outcome: Outcome, late: list[Record]) -> None:
+    def _continue(self, row: RunRow, outcome: Outcome, found: _Found) -> None:
         driver = self._driver
         next_call: WorkflowCallLike = outcome.next_call  # pyright: ignore[reportAssignmentType] (opaque there)
         driver.registry.add(next_call.definition)
@@ -257,11 +312,11 @@ class Closing:
             created_at_ms=now_ms,
             python=PYTHON,
             deadline_ms=row.deadline_ms if timeout_ms is None else now_ms + timeout_ms,
-            tags=tuple(driver.store.tags_of([row.number]).get(row.number, {}).items()),
+            tags=found.tags,
             parent=row.parent,
             parent_key=row.parent_key,
             on_parent_close=row.on_parent_close,
-            messages=_handed_on(outcome.unreceived, late, now_ms),
+            messages=_handed_on(outcome.unreceived, found.late, now_ms),
         )
 
         def begin(outcome: StartOutcome | Exception) -> None:
@@ -277,6 +332,30 @@ _MESSAGES: dict[int, MessageKind] = {
     Kind.UPDATE: MessageKind.UPDATE,
     Kind.CANCEL: MessageKind.CANCEL,
 }
+
+
+def _look(
+    store: Store,
+    *,
+    number: int,
+    written: list[Record],
+    late_from: int | None,
+    with_children: bool,
+    with_tags: bool,
+) -> _Found:
+    """Look up what the end of a run concerns; `written` are records that may be on disk by now."""
+    late: dict[int, Record] = {}
+    if late_from is not None:
+        try:
+            on_disk = store.records(number)
+        except StoreCorrupt:  # a damaged run can be terminated too
+            on_disk = []
+        late = {record.seq: record for record in [*on_disk, *written] if record.seq >= late_from}
+    return _Found(
+        [record for _, record in sorted(late.items())],
+        ending_with_parent(store.children(number)) if with_children else [],
+        tuple(store.tags_of([number]).get(number, {}).items()) if with_tags else (),
+    )
 
 
 def _handed_on(

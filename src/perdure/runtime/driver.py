@@ -280,13 +280,21 @@ class Driver:
             return
         if resident.armed_at_ms != at_ms or resident.closing:
             return  # it got on meanwhile
-        resident.armed_at_ms = None
         facts = resident.execution.facts
-        if facts.deadline_ms is not None and facts.deadline_ms <= at_ms:
-            if not self.children.hold_back_timeout(resident):
-                self.record(resident, Kind.CANCEL, "timeout", 0, None)
-        else:
+        if facts.deadline_ms is None or facts.deadline_ms > at_ms:
+            resident.armed_at_ms = None
             self.record(resident, Kind.TICK, "", 0, None)
+        elif not resident.awaits_children:  # else it is being told already
+            self.children.ask_open(resident, lambda children: self._out_of_time(resident, bool(children)))
+
+    def _out_of_time(self, resident: Resident, has_open_children: bool) -> None:
+        if self.residents.get(resident.number) is not resident or resident.closing:
+            return  # it has ended, or is loaded anew when its time comes
+        resident.armed_at_ms = None
+        if has_open_children:
+            self.children.ask_to_time_out(resident)
+        else:
+            self.record(resident, Kind.CANCEL, "timeout", 0, None)
 
     def wake_if_due(self, resident: Resident) -> None:
         """Wake a run that has just been loaded, before it could be evicted again."""

@@ -23,7 +23,7 @@ from ..errors import (
     StoreError,
     UpdateRefused,
 )
-from ..stores.base import DROPPED, MessagePage, Reply
+from ..stores.base import DROPPED, MessagePage, Reply, Store
 from .closing import decode_end
 from .resident import Resident
 
@@ -207,12 +207,14 @@ class Inbox:
                 raise AssertionError(f"no such message: {message!r}")
 
     def _take(self, message: Message) -> None:
-        waiting = self._waiting.get(message.run)
-        if waiting is not None:
-            waiting.pop(message.pos, None)
+        self._unwait(message)
         if message.pos:
             self._driver.committer.batch.taken.append(message.pos)
             self._driver.committer.schedule()
+
+    def _unwait(self, message: Message) -> bool:
+        """Whether it waited; from now on it does not."""
+        return self._waiting.get(message.run, {}).pop(message.pos, None) is not None
 
     def _record(
         self, resident: Resident, message: Message, kind: int, key: str, payload: bytes | None
@@ -231,31 +233,44 @@ class Inbox:
             self._record(resident, message, Kind.UPDATE, f"{message.name}/{message.request}", message.payload)
 
     def _cancel(self, resident: Resident, message: Message) -> None:
-        driver = self._driver
         if resident.cancel_reason is not None or resident.execution.loop.cancelling:
             self._take(message)  # once is enough
             return
         # Children first: the parent hears of it when they have ended.
-        children = driver.children.open_children(resident)
-        if children and not resident.awaits_children:
+        self._wait(message)
+        if not resident.awaits_children:
+            # From now on, and not when they are known: their ends may come in between.
             resident.awaits_children = True
-            for child in children:
-                driver.children.cancel_child(child.number, message.name)
+            self._driver.children.ask_open(
+                resident, lambda children: self._cancel_children_first(resident, message, children)
+            )
+
+    def _cancel_children_first(self, resident: Resident, message: Message, children: list[RunRow]) -> None:
+        if self._has_left(resident):
+            return
+        for child in children:
+            self._driver.children.cancel_child(child.number, message.name)
         if children:
-            self._wait(message)
-        else:
-            resident.cancel_reason = message.name
-            how = "timeout" if message.kind == MessageKind.TIMEOUT else "cancel"
-            self._record(resident, message, Kind.CANCEL, how, message.name.encode())
+            return
+        resident.awaits_children = False
+        resident.cancel_reason = message.name
+        how = "timeout" if message.kind == MessageKind.TIMEOUT else "cancel"
+        self._record(resident, message, Kind.CANCEL, how, message.name.encode())
+        self.retry_waiting(resident.number)
+
+    def _has_left(self, resident: Resident) -> bool:
+        """Whether a run is in memory no more; what waits for it is given to it when it comes back."""
+        current = self._driver.residents.get(resident.number)
+        if current is None:
+            self._driver.want(resident.number)
+        return current is not resident
 
     def _child_ended(self, resident: Resident, message: Message) -> None:
         driver = self._driver
         if resident.awaits_children:
             # The run hears of its own cancellation first, and of its children's ends after.
             self._wait(message)
-            if not driver.children.open_children(resident):
-                resident.awaits_children = False
-                self.retry_waiting(resident.number)
+            driver.children.ask_open(resident, lambda children: self._go_on_without(resident, children))
             return
         end = decode_end(message.payload or b"")
         key = message.name
@@ -266,20 +281,36 @@ class Inbox:
             digest = pending.digest if pending is not None else 0
             driver.record(resident, Kind.CHILD if ok else Kind.CHILD_FAILED, key, digest, end.output)
 
+    def _go_on_without(self, resident: Resident, children: list[RunRow]) -> None:
+        """Cancel a run that waited for its children's ends, if none is open any more."""
+        if not children and not self._has_left(resident) and resident.awaits_children:
+            resident.awaits_children = False
+            self.retry_waiting(resident.number)
+
     def _terminate(self, row: RunRow, resident: Resident | None, message: Message) -> None:
-        self._take(message)
+        self._unwait(message)
         because = f": {message.name}" if message.name else ""
         error = RunTerminated(f"Run {row.id!r} was terminated{because}.", run_id=row.id)
-        self._driver.closing.end_now(row, resident, Status.TERMINATED, encode_failure(error))
+        self._driver.closing.terminate(row, resident, encode_failure(error), taken=message.pos)
 
     def _open_again(self, row: RunRow, message: Message) -> None:
         """Resume a parked run: it is replayed, and asks anew for the step that failed."""
+        self._wait(message)
+        self._driver.reads.ask_again(
+            lambda store: _records_or_damage(store, row.number),
+            lambda found: self._open_with(row, message, *found),
+            f"opening run {row.id!r} again",
+        )
+
+    def _open_with(
+        self, row: RunRow, message: Message, records: list[Record], damage: StoreCorrupt | None
+    ) -> None:
         driver = self._driver
+        if driver.has_in_hand(row.number) or not self._unwait(message):
+            return  # something else that was sent to it came first
         self._take(message)
-        try:
-            records = driver.store.records(row.number)
-        except StoreCorrupt as error:  # it stays parked: it cannot be replayed
-            driver.complain(error, f"opening run {row.id!r} again")
+        if damage is not None:  # it stays parked: it cannot be replayed
+            driver.complain(damage, f"opening run {row.id!r} again")
             return
         driver.open_again(row.number)
         if message.kind == MessageKind.CANCEL:
@@ -290,11 +321,26 @@ class Inbox:
             driver.committer.add_record(None, cancel, ...)
 
     def _refuse_closed(self, message: Message, row: RunRow | None) -> None:
-        if row is not None and row.status == Status.CONTINUED and message.kind in _FOLLOWS:
-            latest = self._driver.store.run_by_id(row.id)
-            if latest is not None and Status(latest.status).is_open:
-                self._forward(message, latest)
-                return
+        if row is None or row.status != Status.CONTINUED or message.kind not in _FOLLOWS:
+            self._refuse_ended(message, row)
+            return
+        if message.pos:
+            self._wait(message)
+        self._driver.reads.ask_again(
+            lambda store: store.run_by_id(row.id),
+            lambda latest: self._follow(message, row, latest),
+            f"handing on what was sent to run {row.id!r}",
+        )
+
+    def _follow(self, message: Message, row: RunRow, latest: RunRow | None) -> None:
+        if message.pos and not self._unwait(message):
+            return  # it was handed on already
+        if latest is not None and Status(latest.status).is_open:
+            self._forward(message, latest)
+        else:
+            self._refuse_ended(message, row)
+
+    def _refuse_ended(self, message: Message, row: RunRow | None) -> None:
         run_id = row.id if row is not None else f"number {message.run}"
         if message.kind == MessageKind.UPDATE:
             self._refuse(message, RunClosed(f"Run {run_id!r} has ended.", run_id=run_id))
@@ -311,7 +357,11 @@ class Inbox:
         def sent(position: int | Exception) -> None:
             hand_on(position)
             if position == DROPPED:
-                self._refuse_closed(onward, self._driver.store.run_by_number(latest.number))
+                self._driver.reads.ask_again(
+                    lambda store: store.run_by_number(latest.number),
+                    lambda row: self._refuse_closed(onward, row),
+                    f"handing on what was sent to run {latest.id!r}",
+                )
 
         self._take(message)
         self._driver.committer.add_message(onward, sent, caller=False)
@@ -322,3 +372,11 @@ class Inbox:
         reply = Reply(message.request, False, encode_failure(error), driver.clock.now_ms())
         driver.committer.batch.replies.append(reply)
         driver.committer.after_commit(lambda failed: driver.closing.answer(reply, failed))
+
+
+def _records_or_damage(store: Store, number: int) -> tuple[list[Record], StoreCorrupt | None]:
+    """The journal of a run; or none, and what is wrong with it."""
+    try:
+        return store.records(number), None
+    except StoreCorrupt as error:
+        return [], error

@@ -7,17 +7,23 @@ hands its error over instead: nobody may be left waiting.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import LeaseLost, StoreError
+from ..errors import LeaseLost, StoreCorrupt, StoreError
 from ..stores.base import Store
 
 T = TypeVar("T")
 
+_log = logging.getLogger("perdure")
+
+_AGAIN_S = 1.0
+_REPAIR_S = 60.0
+"""What is damaged is not mended in a second."""
 _THREADS = 4
 """A glance, a read of messages, one of sleepers and one of runs may be under way at once."""
 
@@ -46,6 +52,20 @@ class Reads:
         asked = object()
         self._asked[asked] = then
         self._threads.submit(self._ask_there, look, asked)
+
+    def ask_again(self, look: Callable[[Store], T], then: Callable[[T], object], doing: str) -> None:
+        """The same, for what must go on: it is asked again while the store cannot be read."""
+        self.ask(look, partial(self._found_or_again, look, then, doing))
+
+    def _found_or_again(
+        self, look: Callable[[Store], T], then: Callable[[T], object], doing: str, found: T | StoreError
+    ) -> None:
+        if not isinstance(found, StoreError):
+            then(found)
+        elif not self._stopped:
+            _log.warning("While %s: %s Trying again.", doing, found)
+            wait_s = _REPAIR_S if isinstance(found, StoreCorrupt) else _AGAIN_S
+            self._loop.call_later(wait_s, self.ask_again, look, then, doing)
 
     async def wait(self, look: Callable[[Store], T]) -> T:
         """Give what `look` finds; raises its error."""

@@ -15,6 +15,7 @@ from ..stores.base import Store
 from .clock import Clock, Source
 from .committer import Committer
 from .definitions import WorkflowDefinition
+from .reads import Reads
 from .registry import Registry
 from .resident import Resident
 
@@ -27,6 +28,7 @@ class Worker(Protocol):
     source: Source
     registry: Registry
     committer: Committer
+    reads: Reads
     ending: set[int]
     """Runs whose end, or parking, is on its way to disk."""
 
