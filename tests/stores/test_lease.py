@@ -136,8 +136,8 @@ def test_workers_are_named_oldest_first_while_their_leases_last(
     after = other.workers(now_ms=5_000)
 
     assert both == [
-        (lease.number, "first", os.getpid(), 0, 10_000),
-        (second.number, "second", os.getpid(), 500, 10_500),
+        (lease.number, "first", os.getpid(), 0, 10_000, ()),
+        (second.number, "second", os.getpid(), 500, 10_500, ()),
     ]
     assert one == both[1:]
     assert after == both[1:]

@@ -13,6 +13,7 @@ from perdure.errors import LeaseLost, StoreError, StoreInUse, StoreMoved
 from perdure.stores.base import (
     AttemptRow,
     Batch,
+    JobRow,
     Lease,
     MoveCursor,
     MoveMark,
@@ -53,7 +54,9 @@ def empty(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 def fill(store: Store, lease: Lease) -> None:
     """A bit of everything that a store can hold."""
     numbers = [start(store, lease, run_id) for run_id in ("parent", "ended", "parked")]
-    start(store, lease, "child", parent=numbers[0], parent_key="0/0/child", tags=(("b", "2"), ("a", "1")))
+    child = start(
+        store, lease, "child", parent=numbers[0], parent_key="0/0/child", tags=(("b", "2"), ("a", "1"))
+    )
     records = [record(numbers[0], 0), record(numbers[0], 1, LARGE), record(numbers[1], 0, None)]
     states = [StateRow(numbers[0], name, 3, payload, 9) for name, payload in (("z", LARGE), ("a", b"1"))]
     attempts = [
@@ -63,6 +66,10 @@ def fill(store: Store, lease: Lease) -> None:
     ends = [end(numbers[1], output=LARGE), park(numbers[2])]
     replies = [Reply("q2", True, LARGE, 6), Reply("q1", False, None, 5)]
     store.commit(lease, Batch(records=records, states=states, attempts=attempts, ends=ends, replies=replies))
+    keys = {"0/1/render": LARGE, "0/0/render": b"[1]"}
+    jobs = [JobRow(child, key, "gpu", "render", "shop:render", 7, data, 5) for key, data in keys.items()]
+    store.commit(lease, Batch(jobs=jobs))
+    store.claim_jobs(lease, tags=["gpu"], steps=["render"], limit=1, suspect=True)
     sent = [signal(numbers[2], LARGE), signal(numbers[0], b"1", request="r2"), signal(numbers[0], b"2")]
     store.submit(Batch(messages=[*sent, signal(numbers[0], b"3", request="r1")]))
     store.commit(lease, Batch(ends=[end(numbers[0], Status.CONTINUED)], starts=[new_run("parent")]))

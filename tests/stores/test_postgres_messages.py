@@ -43,7 +43,7 @@ def test_a_message_that_is_committed_late_at_a_lower_position_is_still_given(
     def work(link: Link) -> list[int]:
         with link.transaction():
             pass
-        positions, _ = send_messages(link, [signal(run, b"late")])
+        positions, _ = send_messages(link, [signal(run, b"late")], lease=0)
         send(quick, run, b"quick")
         pages.append(worker.messages(lease, after=0, limit=10))
         pages.append(worker.messages(lease, after=pages[0].after, limit=10))

@@ -26,6 +26,9 @@ SELECT n, 'order-' || n, 1, true, CASE WHEN n % 20000 = 0 THEN 'rare' ELSE 'chec
 FROM generate_series(1, {runs}) AS n;
 INSERT INTO {s}.tag SELECT n, 'team', 'red' FROM generate_series(1, {runs}, 1000) AS n;
 INSERT INTO {s}.lease VALUES (1, true, false, 'w', 1, 0, 9999999999999, 1);
+INSERT INTO {s}.job SELECT n, '0/0/render', CASE WHEN n % 1000 = 0 THEN 'gpu' ELSE 'other' END, 'render',
+    'shop:render', 7, '\\x00', n, CASE WHEN n % 500 = 0 THEN 0 WHEN n % 70 = 0 THEN 1 ELSE 0 END
+FROM generate_series(10, {runs}, 10) AS n;
 """
 
 
@@ -38,7 +41,7 @@ def store(postgres_server: str) -> Iterator[PostgresStore]:
     fill = FILL.format(s='"perdure_test_plans"', runs=RUNS)
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(fill.encode())
-        for table in ("run", "tag", "record", "message"):
+        for table in ("run", "tag", "record", "message", "job"):
             connection.execute(f"VACUUM ANALYZE perdure_test_plans.{table}".encode())
         yield opened
         opened.close()
@@ -79,6 +82,10 @@ def rows_read(text: str) -> int:
         ("stopped_runs", (numbers([1, 2, 10]),), 3),
         ("missing_runs", (numbers([1, 2, 10]),), 3),
         ("attempted", (0, 10**6), 3),
+        ("free_jobs", (texts(["gpu"]), texts(["render"]), 0, 5), 5),
+        ("free_jobs", (texts(["gpu"]), texts(["render"]), 1, 5), 5),
+        ("free_jobs", (texts(["nobody's"]), texts(["render"]), 0, 5), 5),
+        ("jobs", (70,), 1),
     ],
 )
 def test_a_statement_that_is_run_often_reads_few_rows(
@@ -132,6 +139,41 @@ HOT = [
         "insert_messages",
         (numbers([1]), numbers([1]), numbers([2]), texts([""]), payloads([b""]), texts([""]), numbers([1])),
     ),
+    (
+        "insert_outcomes",
+        (
+            numbers([1]),
+            numbers([1]),
+            numbers([9]),
+            texts([""]),
+            payloads([b""]),
+            texts([""]),
+            numbers([1]),
+            1,
+        ),
+    ),
+    ("lock_jobs", (numbers([1]), texts(["k"]))),
+    (
+        "queue_jobs",
+        (
+            numbers([1]),
+            texts(["k"]),
+            texts(["t"]),
+            texts(["s"]),
+            texts(["m:s"]),
+            numbers([7]),
+            payloads([b""]),
+            numbers([1]),
+        ),
+    ),
+    ("withdraw_jobs", (numbers([1]), texts(["k"]))),
+    ("remove_jobs", (numbers([1]),)),
+    ("free_jobs", (texts(["t"]), texts(["s"]), 0, 100)),
+    ("lock_free_jobs", (texts(["t"]), texts(["s"]), 0, 100)),
+    ("claim_jobs", (1, numbers([1]), texts(["k"]))),
+    ("attempts_of_jobs", (numbers([1]), texts(["k"]))),
+    ("held_jobs", (1,)),
+    ("jobs", (1,)),
     ("messages", (0, 1, 100)),
     ("free_with_messages", (0, texts(["w"]), 100)),
     ("free_due", (0, texts(["w"]), 100)),

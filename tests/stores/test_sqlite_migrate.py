@@ -154,7 +154,7 @@ def test_runs_of_a_worker_that_died_before_the_migration_are_claimed_and_its_cra
 
     claimed = claim(store, lease, now_ms=20_000)
 
-    assert held == [(7, "old", 1, 5, 20_000)]
+    assert held == [(7, "old", 1, 5, 20_000, ())]
     assert lease.number == 8
     assert claimed == [1, 2, 3, 4]
     assert [row_of(store, number).crashes for number in range(1, 7)] == [1, 1, 0, 0, 0, 0]

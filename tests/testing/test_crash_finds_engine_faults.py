@@ -161,8 +161,8 @@ async def test_a_recorded_step_that_is_called_again_is_caught(monkeypatch: pytes
 async def test_a_message_that_is_taken_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     send = messages._send
 
-    def send_anew(connection: apsw.Connection, message: Message, position: int) -> int:
-        return send(connection, message._replace(request=""), position)
+    def send_anew(connection: apsw.Connection, message: Message, position: int, lease: int) -> int:
+        return send(connection, message._replace(request=""), position, lease)
 
     monkeypatch.setattr(messages, "_send", send_anew)
 

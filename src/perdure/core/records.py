@@ -92,6 +92,8 @@ class MessageKind(IntEnum):
     """`name` is the parent's key for the call, `payload` a `ChildEnd`."""
     TIMEOUT = 8
     """A run that has children has used up its time; one without is told so by its timer."""
+    STEP_ENDED = 9
+    """A step that another worker ran for the run. `name` is the call's key, `payload` what it came to."""
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False):

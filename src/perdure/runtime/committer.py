@@ -395,5 +395,6 @@ def _is_empty(batch: Batch) -> bool:
     """Whether a batch would write nothing."""
     return not (
         batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
-        or batch.states or batch.attempts or batch.messages or batch.taken or batch.replies or batch.leases
+        or batch.states or batch.attempts or batch.jobs or batch.withdrawn or batch.messages or batch.taken
+        or batch.replies or batch.leases
     )  # fmt: skip

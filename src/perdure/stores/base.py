@@ -11,7 +11,7 @@ may claim it. A lease that ended is never held again, so whoever claims from it
 need not fear that it comes back: its commits are refused.
 
 Stores are synchronous. `commit`, `submit`, `acquire`, `claim`, `claim_these`,
-`renew` and `release` are called from one thread at a time (the committer's); the
+`claim_jobs`, `renew` and `release` are called from one thread at a time (the committer's); the
 reads may be called from another thread meanwhile, and see the last commit. Times
 are Unix milliseconds.
 
@@ -25,27 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..core.records import Message, NewRun, Record, RunRow
+from .rows import AttemptRow, ClaimedJob, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow
 from .sight import Sight
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to write, of one worker. Its number is the fence: no two leases of a store have the same."""
-
-    number: int
-    """From 1; grows with each new lease."""
-    worker: str
-
-
-class WorkerRow(NamedTuple):
-    """A worker that holds a lease."""
-
-    lease: int
-    worker: str
-    process: int
-    since_ms: int
-    until_ms: int
-    """When the lease ends, unless it is renewed."""
 
 
 class Loaded(NamedTuple):
@@ -57,54 +38,6 @@ class Loaded(NamedTuple):
     """In the order of key, then number."""
     messages: list[Message]
     """What was sent to it and not yet recorded, in order of arrival."""
-
-
-class RunEnd(NamedTuple):
-    """A run that closes, parks, or (status RUNNING) opens again, and then begins its attempts afresh.
-
-    One that parks is free from then on; one that opens again belongs to the lease that says so.
-    """
-
-    status: int
-    output: bytes | None
-    ended_at_ms: int | None
-    """None when the run has not ended: parked, or resumed."""
-    wake_at_ms: int | None
-    run: int
-
-
-class StateRow(NamedTuple):
-    """A published value. Written only when `version` is above the stored one."""
-
-    run: int
-    name: str
-    version: int
-    payload: bytes
-    at_ms: int
-
-
-class AttemptRow(NamedTuple):
-    """A step's attempt that failed, or the last heartbeat of one under way; replaces that number's row."""
-
-    run: int
-    key: str
-    number: int
-    """1 for the first."""
-    failure: bytes | None
-    """None while the attempt is under way."""
-    details: bytes | None
-    """What heartbeat() last said."""
-    at_ms: int
-
-
-class Reply(NamedTuple):
-    """The answer to a request, for whoever waits in another process. The first one stands."""
-
-    request: str
-    ok: bool
-    payload: bytes | None
-    """The result, or a failure."""
-    at_ms: int
 
 
 @dataclass(slots=True)
@@ -150,8 +83,14 @@ class Batch:
     """Runs that any worker may claim from now on; this one writes nothing more of theirs."""
     states: list[StateRow] = field(default_factory=list[StateRow])
     attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
+    jobs: list[JobRow] = field(default_factory=list[JobRow])
+    """To be queued. One that is queued stays as it is, unless its arguments or its tag were others:
+    then it is free again. One whose STEP_ENDED was sent and not taken is not queued."""
+    withdrawn: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    """(run, key): jobs that nobody waits for any more; an empty key: all of the run's."""
     messages: list[Message] = field(default_factory=list[Message])
-    """To be sent; `pos` is 0. One for a run that has ended is dropped."""
+    """To be sent; `pos` is 0. One for a run that has ended is dropped. A STEP_ENDED takes its job
+    away, and is dropped when the lease does not have that."""
     taken: list[int] = field(default_factory=list[int])
     """Positions of messages that have been recorded, and so are removed."""
     replies: list[Reply] = field(default_factory=list[Reply])
@@ -241,6 +180,8 @@ class WholeRun(NamedTuple):
     tags: list[tuple[str, str]]
     records: list[Record]
     attempts: list[AttemptRow]
+    jobs: list[JobRow]
+    """Free, and with no crash."""
     states: list[StateRow]
     messages: list[Message]
     """In order of arrival. Where they are written they get new positions, in this order."""
@@ -301,8 +242,8 @@ class Store(Protocol):
         """How far the store's own clock is ahead of this machine's; 0 where it has none."""
         ...
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
-        """Give a worker a lease of its own.
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str] = ()) -> Lease:
+        """Give a worker a lease of its own; `tags`: which jobs it will claim.
 
         Raises StoreMoved if a move has closed the store, and StoreInUse where as many
         workers are alive as the store can bear.
@@ -336,6 +277,32 @@ class Store(Protocol):
         Renews the lease until `until_ms`, unless that is 0. Raises LeaseLost. Where reads
         block it may be called from any thread.
         """
+        ...
+
+    def claim_jobs(
+        self, lease: Lease, *, tags: Sequence[str], steps: Sequence[str], limit: int, suspect: bool
+    ) -> list[ClaimedJob]:
+        """Take jobs with one of these tags, of running runs, that no worker has; the oldest first.
+
+        `steps` are names of steps, and sources of functions: the job's name or source must
+        be one of them. At most `limit` jobs; while others with such a tag are alive, a worker
+        takes its share. Of those that two workers have died of, or more, it takes one at
+        most, and only if `suspect`. A crash is counted for a job whose worker died. What two
+        workers claim at once goes to one. It is `claim` that ends the leases of the dead.
+        Raises LeaseLost.
+        """
+        ...
+
+    def held_jobs(self, lease: Lease) -> set[tuple[int, str]]:
+        """(run, key) of the lease's jobs; not of those that were withdrawn, or whose run does not run."""
+        ...
+
+    def jobs(self, run: int) -> list[JobStand]:
+        """Where a run's jobs stand, by key."""
+        ...
+
+    def waiting_jobs(self) -> dict[str, int]:
+        """How many jobs wait for a worker, by tag."""
         ...
 
     def free_workflows(self, *, now_ms: int) -> list[str]:

@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from ...errors import StoreError
 from ..base import Lease, WorkerRow
+from .arrays import texts
 from .connection import Database, Fence, Link
 from .ear import Ear
 from .gate import Gate
@@ -35,6 +36,7 @@ class HeldLease(NamedTuple):
     until_ms: int
     is_over: bool
     is_absent: bool
+    tags: list[str]
 
     @property
     def is_dead(self) -> bool:
@@ -61,13 +63,14 @@ class Leases:
         """What a commit under this lease looks at."""
         return Fence(self._space, lease, self._database.url)
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str] = ()) -> Lease:
         """Give a new lease; see `Store.acquire`."""
 
         def work(link: Link) -> int:
             with link.transaction():
                 asked = self._gate.ask(link)
-                given = link.run("insert_lease", self.believed(now_ms), worker, os.getpid(), ttl_ms)
+                since_ms = self.believed(now_ms)
+                given = link.run("insert_lease", since_ms, worker, os.getpid(), ttl_ms, texts(tags))
                 link.run("remove_leases")
             self._gate.check(asked)
             ((number,),) = given.fetchall()
@@ -106,7 +109,7 @@ class Leases:
 
     def workers(self, *, now_ms: int) -> list[WorkerRow]:
         """Who is alive; see `Store.workers`."""
-        return [WorkerRow._make(row[:5]) for row in self.held(now_ms=now_ms) if not row.is_dead]
+        return [WorkerRow(*row[:5], tuple(row.tags)) for row in self.held(now_ms=now_ms) if not row.is_dead]
 
     def end(self, link: Link, dead: Iterable[HeldLease]) -> list[HeldLease]:
         """End these leases; give those that cannot be now: their workers are in the midst of a commit."""

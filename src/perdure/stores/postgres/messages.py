@@ -20,8 +20,8 @@ _MESSAGES_MAX = 2**20 - 1
 class Sent:
     """Messages on their way to runs that are open; what their senders say of requests is not looked at."""
 
-    def __init__(self, link: Link, messages: Sequence[Message]) -> None:
-        """Send them; in a pipeline, as part of it. There is at least one."""
+    def __init__(self, link: Link, messages: Sequence[Message], *, lease: int) -> None:
+        """Send them, under a lease; in a pipeline, as part of it. There is at least one."""
         first = link.messages_sent + 1
         link.messages_sent += len(messages)
         assert link.messages_sent <= _MESSAGES_MAX, (
@@ -30,9 +30,11 @@ class Sent:
         self._link = link
         self._places = range(first, first + len(messages))
         _, runs, kinds, names, contents, requests, times = zip(*messages, strict=True)
+        ends_jobs = MessageKind.STEP_ENDED in kinds
         self._kept = link.run(
-            "insert_messages", numbers(self._places), numbers(runs), numbers(kinds), texts(names),
-            payloads(contents), texts(requests), numbers(times),
+            "insert_outcomes" if ends_jobs else "insert_messages", numbers(self._places), numbers(runs),
+            numbers(kinds), texts(names), payloads(contents), texts(requests), numbers(times),
+            *[lease] * ends_jobs,
         )  # fmt: skip
 
     def finish(self) -> tuple[list[int], set[int]]:
@@ -44,14 +46,17 @@ class Sent:
         return positions, {lease for _, lease in rows}
 
 
-def send_messages(link: Link, messages: Sequence[Message]) -> tuple[list[int], set[int]]:
-    """Keep each message until it is taken; what `Committed.messages` holds, and the leases of their runs."""
+def send_messages(link: Link, messages: Sequence[Message], *, lease: int) -> tuple[list[int], set[int]]:
+    """Keep each message until it is taken; what `Committed.messages` holds, and the leases of their runs.
+
+    `lease` sends them.
+    """
     asking = [(place, message) for place, message in enumerate(messages) if message.request]
     fates = _note_requests(link, asking) if asking else {}
     sent = [place for place in range(len(messages)) if place not in fates]
     if not sent:
         return [fates[place] for place in range(len(messages))], set()
-    kept, leases = Sent(link, [messages[place] for place in sent]).finish()
+    kept, leases = Sent(link, [messages[place] for place in sent], lease=lease).finish()
     fates.update(zip(sent, kept, strict=True))
     noted = next((message for place, message in asking if fates[place] > 0), None)
     if noted is not None and link.witness is None:

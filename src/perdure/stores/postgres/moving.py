@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.records import Message, Record
-from ..base import AttemptRow, MoveCursor, MoveMark, MovePage, Reply, StateRow, WholeRun
+from ..base import AttemptRow, JobRow, MoveCursor, MoveMark, MovePage, Reply, StateRow, WholeRun
 from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
 from .arrays import numbers, payloads, texts
 from .connection import Database, Link
 from .gate import Gate, found_mark
+from .jobs import queue_jobs
 from .lease import Leases
 from .read import Reader
 
-_TABLES = ("run", "record", "state", "attempt", "message", "request", "tag", "reply")
+_TABLES = ("run", "record", "state", "attempt", "job", "message", "request", "tag", "reply")
 
 
 class Moves:
@@ -57,6 +58,7 @@ class Moves:
         if will_arrive and not was_arriving and link.rows("any_arrived")[0][0]:
             raise not_empty(url)
         link.rows("free_all_runs")
+        link.rows("free_all_jobs")
         link.rows("remove_move_mark")
         if after is not None:
             link.rows("insert_move_mark", *after)
@@ -81,21 +83,25 @@ class Moves:
     def _load(self, runs: Sequence[int]) -> list[WholeRun]:
         array = numbers(runs)
         loaded = self._reader.load(runs)
-        older, states, noted = self._database.snapshot(
-            ("older_of", array), ("states_of", array), ("requests_of", array)
+        older, states, queued, noted = self._database.snapshot(
+            ("older_of", array), ("states_of", array), ("jobs_of", array), ("requests_of", array)
         )
         tags = self._reader.tags_of(runs)
         not_latest = {number for (number,) in older}
         states_of: dict[int, list[StateRow]] = {}
         for row in map(StateRow._make, states):
             states_of.setdefault(row.run, []).append(row)
+        jobs: dict[int, list[JobRow]] = {}
+        for job in map(JobRow._make, queued):
+            jobs.setdefault(job.run, []).append(job)
         requests: dict[int, list[str]] = {}
         for run, request in noted:
             requests.setdefault(run, []).append(request)
         return [
             WholeRun(
                 row._replace(lease=0), row.number not in not_latest, sorted(tags[row.number].items()),
-                records, attempts, states_of.get(row.number, []), messages, requests.get(row.number, []),
+                records, attempts, jobs.get(row.number, []), states_of.get(row.number, []), messages,
+                requests.get(row.number, []),
             )
             for row, records, attempts, messages in loaded
         ]  # fmt: skip
@@ -136,6 +142,8 @@ def _write_runs(link: Link, runs: Sequence[WholeRun]) -> None:
         _send_records(link, records)
     if attempts := [row for run in runs for row in run.attempts]:
         _send_attempts(link, attempts)
+    if jobs := [row for run in runs for row in run.jobs]:
+        queue_jobs(link, jobs)
     if states := [row for run in runs for row in run.states]:
         owners, names, versions, contents, times = zip(*states, strict=True)
         link.run(

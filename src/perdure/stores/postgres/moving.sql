@@ -36,7 +36,8 @@ SELECT number, (100 + octet_length(input) + coalesce(octet_length(output), 0)
     + coalesce((
         SELECT sum(100 + coalesce(octet_length(failure), 0) + coalesce(octet_length(details), 0))
         FROM {s}.attempt WHERE attempt.run = run.number
-    ), 0))::int8
+    ), 0)
+    + coalesce((SELECT sum(100 + octet_length(arguments)) FROM {s}.job WHERE job.run = run.number), 0))::int8
 FROM {s}.run WHERE number > $1 ORDER BY number LIMIT $2
 
 -- name: older_of

@@ -53,10 +53,10 @@ class Starts:
                 outcomes[place] = self._start_one(self._starts[place], latest, sent)
         done = [outcome for outcome in outcomes if outcome is not None]
         self._add_tags(done)
-        send_messages(self._link, sent)
+        send_messages(self._link, sent, lease=0)
         # What a run before had: each request in it was taken once already, by that run.
         if handed_on := self._handed_on(done):
-            Sent(self._link, handed_on)
+            Sent(self._link, handed_on, lease=0)
         return done
 
     def _started(self, start: NewRun, row: tuple[Any, ...]) -> StartOutcome:

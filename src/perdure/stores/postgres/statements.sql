@@ -98,8 +98,8 @@ SELECT pg_advisory_unlock($1::int4, $2::int4)
 SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), (SELECT held FROM {s}.lease WHERE number = $1)
 
 -- name: insert_lease
-INSERT INTO {s}.lease (number, held, crashed, worker, process, since_ms, until_ms, ttl_ms)
-SELECT nextval('{s}.lease_number'), true, false, $2, $3, now, now + $4, $4 FROM (SELECT {now} AS now) AS clock
+INSERT INTO {s}.lease (number, held, crashed, worker, process, since_ms, until_ms, ttl_ms, tags)
+SELECT nextval('{s}.lease_number'), true, false, $2, $3, now, now + $4, $4, $5::text[] FROM (SELECT {now} AS now) AS clock
 RETURNING number
 
 -- name: note_presence
@@ -116,13 +116,14 @@ UPDATE {s}.lease SET held = false WHERE number = $1 AND held
 DELETE FROM {s}.lease WHERE NOT held
 AND NOT EXISTS (SELECT 1 FROM {s}.run WHERE status = 1 AND run.lease = lease.number)
 AND NOT EXISTS (SELECT 1 FROM {s}.run WHERE status = 2 AND run.lease = lease.number)
+AND NOT EXISTS (SELECT 1 FROM {s}.job WHERE job.lease = lease.number)
 
 -- Those that are held: whether their time is over, and whether nobody has the lock of presence which their
 -- holder had. The lock that is tried is let go again with the statement's transaction.
 -- name: held_leases
 SELECT number, worker, process, since_ms, until_ms, until_ms <= {now} AS over,
     number <> $3 AND CASE WHEN present_since = pg_postmaster_start_time()
-        THEN pg_try_advisory_xact_lock_shared($2::int4, number::int4) ELSE false END AS absent
+        THEN pg_try_advisory_xact_lock_shared($2::int4, number::int4) ELSE false END AS absent, tags
 FROM {s}.lease WHERE held ORDER BY number
 
 -- name: end_lease
@@ -509,6 +510,7 @@ ORDER BY ended_at_ms, number LIMIT $2 FOR UPDATE SKIP LOCKED
 WITH records AS (DELETE FROM {s}.record WHERE run = ANY ($1::int8[])),
     states AS (DELETE FROM {s}.state WHERE run = ANY ($1::int8[])),
     attempts AS (DELETE FROM {s}.attempt WHERE run = ANY ($1::int8[])),
+    jobs AS (DELETE FROM {s}.job WHERE run = ANY ($1::int8[])),
     messages AS (DELETE FROM {s}.message WHERE run = ANY ($1::int8[])),
     requests AS (DELETE FROM {s}.request WHERE run = ANY ($1::int8[])),
     tags AS (DELETE FROM {s}.tag WHERE run = ANY ($1::int8[]))
@@ -533,6 +535,7 @@ FROM (
     UNION ALL SELECT DISTINCT run, 'state' FROM {s}.state
     UNION ALL SELECT DISTINCT run, 'attempt' FROM {s}.attempt
     UNION ALL SELECT DISTINCT run, 'message' FROM {s}.message
+    UNION ALL SELECT DISTINCT run, 'job' FROM {s}.job
     UNION ALL SELECT DISTINCT run, 'request' FROM {s}.request
     UNION ALL SELECT DISTINCT run, 'tag' FROM {s}.tag
 ) AS owned

@@ -2,10 +2,10 @@
 
 `place` reads the URL; `likeness` refuses servers that will not do; `connection` holds the
 connections, and knows what to do when one breaks; `migrating` makes the tables; `lease`
-says who may write, `claims` who takes what is free; `write` writes a batch, with
-`starts` and `messages`; `borrowing` starts runs on connections of the user's; `read`
-reads; `ear` hears of other processes. `moving` reads and writes whole runs. The SQL is
-in `statements.sql` and `moving.sql`, the tables in `migrations/`.
+says who may write, `claims` who takes what is free, `jobs` which queued step is whose;
+`write` writes a batch, with `starts` and `messages`; `borrowing` starts runs on connections
+of the user's; `read` reads; `ear` hears of other processes. `moving` reads and writes whole
+runs. The SQL is in `statements.sql`, `jobs.sql` and `moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from ...core.records import Message, NewRun, Record, RunRow
 from ..base import (
     AttemptRow,
     Batch,
+    ClaimedJob,
     Committed,
+    JobStand,
     Lease,
     Loaded,
     MessagePage,
@@ -42,6 +44,7 @@ from .claims import Claims
 from .connection import Database, Link
 from .ear import Ear
 from .gate import Gate
+from .jobs import Jobs
 from .lease import Leases
 from .messages import MessageReader
 from .migrating import prepare, schema_number
@@ -51,7 +54,8 @@ from .read import Reader
 from .write import Written, remove_ended, write_batch, write_submission
 
 _STATEMENTS = "\n".join(
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("statements.sql", "moving.sql")
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("statements.sql", "jobs.sql", "moving.sql")
 )
 
 
@@ -84,6 +88,7 @@ class PostgresStore:
         self._gate = Gate(place)
         self._leases = Leases(self._database, self._ear, self._gate, believes_caller=believes_caller)
         self._claims = Claims(self._database, self._leases)
+        self._jobs = Jobs(self._database, self._leases)
         self._reader = Reader(self._database, sql)
         self._borrowing = Borrowing(self._database, sql)
         self._messages = MessageReader(self._database)
@@ -101,8 +106,8 @@ class PostgresStore:
         ((server_ms,),) = self._database.rows("server_clock")
         return server_ms - (before + time.time_ns()) // 2_000_000
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
-        return self._leases.acquire(worker, now_ms=now_ms, ttl_ms=ttl_ms)
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str] = ()) -> Lease:
+        return self._leases.acquire(worker, now_ms=now_ms, ttl_ms=ttl_ms, tags=tags)
 
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
@@ -114,6 +119,20 @@ class PostgresStore:
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         return self._claims.claim_these(lease, runs, now_ms=now_ms)
+
+    def claim_jobs(
+        self, lease: Lease, *, tags: Sequence[str], steps: Sequence[str], limit: int, suspect: bool
+    ) -> list[ClaimedJob]:
+        return self._jobs.claim(lease, tags=tags, steps=steps, limit=limit, suspect=suspect)
+
+    def held_jobs(self, lease: Lease) -> set[tuple[int, str]]:
+        return self._jobs.held(lease)
+
+    def jobs(self, run: int) -> list[JobStand]:
+        return self._jobs.of_run(run)
+
+    def waiting_jobs(self) -> dict[str, int]:
+        return self._jobs.waiting()
 
     def free_workflows(self, *, now_ms: int) -> list[str]:
         return self._claims.free_workflows(now_ms=now_ms)

@@ -20,6 +20,7 @@ from ..base import Batch, Committed, RunEnd
 from .arrays import numbers, payloads, texts
 from .connection import Fence, Link
 from .gate import Gate
+from .jobs import queue_jobs, withdraw_jobs
 from .lease import Leases
 from .lending import do_transactions_on
 from .messages import Sent, send_messages
@@ -45,7 +46,7 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Writt
                 starts = Starts(link, batch.starts, lease=lease.lease.number, continued=continued)
             _write_rows(link, batch)
             if batch.messages and not any(message.request for message in batch.messages):
-                sent = Sent(link, batch.messages)
+                sent = Sent(link, batch.messages, lease=lease.lease.number)
             if batch.leases:
                 leases.renew(link, lease.lease, until_ms=batch.leases)
     except UniqueViolation as error:
@@ -54,10 +55,14 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Writt
             "please report it."
         ) from error
     outcomes = starts.finish() if starts else []
-    positions, holders = sent.finish() if sent else send_messages(link, batch.messages)
+    if sent:
+        positions, holders = sent.finish()
+    else:
+        positions, holders = send_messages(link, batch.messages, lease=lease.lease.number)
     _note_witness(link, batch)
     link.leaves_trace = link.witness is not None or bool(batch.leases or batch.forgotten)
-    return Written(Committed(outcomes, positions), bool(batch.freed or holders - {lease.lease.number}))
+    for_others = bool(batch.freed or batch.jobs or batch.withdrawn or holders - {lease.lease.number})
+    return Written(Committed(outcomes, positions), for_others)
 
 
 def _opened(link: Link, batch: Batch, lease: Fence) -> AbstractContextManager[None]:
@@ -81,7 +86,7 @@ def write_submission(link: Link, batch: Batch, gate: Gate) -> Written:
             starts = Starts(link, batch.starts, lease=0, continued=False)
     gate.check(asked)
     outcomes = starts.finish() if starts else []
-    positions, _ = send_messages(link, batch.messages)
+    positions, _ = send_messages(link, batch.messages, lease=0)
     return Written(Committed(outcomes, positions), concerns_others=True)
 
 
@@ -109,6 +114,7 @@ def _write_ends(link: Link, ends: Sequence[RunEnd], *, lease: int) -> None:
         again = [end.run for end in now.values() if end.status == Status.RUNNING]
         if again:
             link.run("forget_attempts", numbers(again))
+            link.run("remove_jobs", numbers(again))
         ends = later
 
 
@@ -140,6 +146,10 @@ def _write_rows(link: Link, batch: Batch) -> None:
             "put_attempts", numbers(runs), texts(keys), numbers(places), payloads(failures),
             payloads(details), numbers(times),
         )  # fmt: skip
+    if batch.jobs:
+        queue_jobs(link, batch.jobs)
+    if batch.withdrawn:
+        withdraw_jobs(link, batch.withdrawn)
     if batch.taken:
         link.run("take_messages", numbers(batch.taken))
     if batch.replies:

@@ -47,8 +47,9 @@ RECORD: Final = Table("record", label=0, run=6, payloads=(5,))
 MESSAGE: Final = Table("message", label=0, run=1, payloads=(4,))
 STATE: Final = Table("state", label=1, run=0, payloads=(3,))
 ATTEMPT: Final = Table("attempt", label=1, run=0, payloads=(3, 4))
+JOB: Final = Table("job", label=1, run=0, payloads=(6,))
 REPLY: Final = Table("reply", label=0, run=None, payloads=(2,))
-TABLES: Final = (RECORD, MESSAGE, STATE, ATTEMPT, REPLY)
+TABLES: Final = (RECORD, MESSAGE, STATE, ATTEMPT, JOB, REPLY)
 
 RUN_PAYLOADS: Final = (5, 6)
 """The columns of a `RunRow` that are payloads: input and output."""

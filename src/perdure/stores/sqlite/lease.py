@@ -11,8 +11,9 @@ time as a lease lasts before it takes them for dead, unless the lock says so.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -53,6 +54,8 @@ class LeaseRow(NamedTuple):
     locked: int
     since_ms: int
     until_ms: int
+    tags: str
+    """A JSON array."""
 
 
 class Leases:
@@ -66,7 +69,7 @@ class Leases:
         self._number = 0
         self._spared_until_ms = 0
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str] = ()) -> Lease:
         """Give a new lease; see `Store.acquire`."""
         taken: list[WorkerLock] = []
         try:
@@ -75,7 +78,10 @@ class Leases:
                 slot = self._free_slot(connection, taken, now_ms=now_ms)
                 number = reserve_numbers(connection, "lease", 1)
                 locked = int(self._locks[slot].is_held)
-                connection.execute(_INSERT, (number, worker, os.getpid(), slot, locked, now_ms, ttl_ms))
+                given = json.dumps(list(tags))
+                connection.execute(
+                    _INSERT, (number, worker, os.getpid(), slot, locked, now_ms, ttl_ms, given)
+                )
                 connection.execute(_REMOVE)
         except BaseException:
             for lock in taken:
@@ -139,7 +145,9 @@ class Leases:
         held = self.held()
         dead = self.dead(held, now_ms=now_ms)
         return [
-            WorkerRow(row.number, row.worker, row.pid, row.since_ms, row.until_ms)
+            WorkerRow(
+                row.number, row.worker, row.pid, row.since_ms, row.until_ms, tuple(json.loads(row.tags))
+            )
             for row in held
             if row not in dead
         ]

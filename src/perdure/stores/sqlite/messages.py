@@ -18,6 +18,7 @@ _HAS_REQUEST = SQL["has_request"]
 _HAD_REQUEST = SQL["had_request"]
 _INSERT_REQUEST = SQL["insert_request"]
 _INSERT_MESSAGE = SQL["insert_message"]
+_END_JOB = SQL["end_job"]
 
 
 def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message", "lease"], count: int) -> int:
@@ -26,12 +27,12 @@ def reserve_numbers(connection: apsw.Connection, name: Literal["run", "message",
     return first
 
 
-def send_messages(connection: apsw.Connection, messages: Sequence[Message]) -> list[int]:
-    """Keep each message until it is taken; give what `Committed.messages` is to hold."""
+def send_messages(connection: apsw.Connection, messages: Sequence[Message], *, lease: int) -> list[int]:
+    """Keep each message until it is taken; give what `Committed.messages` is to hold. `lease` sends them."""
     if not messages:
         return []
     first = reserve_numbers(connection, "message", len(messages))
-    return [_send(connection, message, position) for position, message in enumerate(messages, first)]
+    return [_send(connection, message, position, lease) for position, message in enumerate(messages, first)]
 
 
 def hand_on(connection: apsw.Connection, messages: Sequence[Message]) -> None:
@@ -41,7 +42,11 @@ def hand_on(connection: apsw.Connection, messages: Sequence[Message]) -> None:
         _keep(connection, message, position)
 
 
-def _send(connection: apsw.Connection, message: Message, position: int) -> int:
+def _send(connection: apsw.Connection, message: Message, position: int, lease: int) -> int:
+    if message.kind == MessageKind.STEP_ENDED:
+        connection.execute(_END_JOB, (message.run, message.name, lease))
+        if connection.changes() == 0:
+            return DROPPED
     if message.request:
         if message.kind == MessageKind.SIGNAL:
             had: Any = connection.execute(_HAD_REQUEST, (message.run, message.request)).get

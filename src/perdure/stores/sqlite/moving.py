@@ -17,8 +17,9 @@ from ..base import MoveCursor, MoveMark, MovePage, Reply, WholeRun
 from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
 from . import blobs
 from .blobs import write_rows
-from .checksums import ATTEMPT, MESSAGE, RECORD, REPLY, RUN_PAYLOADS, STATE, run_checksums
+from .checksums import ATTEMPT, JOB, MESSAGE, RECORD, REPLY, RUN_PAYLOADS, STATE, run_checksums
 from .connection import Database
+from .jobs import Jobs
 from .lease import Leases
 from .marks import read_mark
 from .messages import reserve_numbers
@@ -27,7 +28,7 @@ from .statements import SQL
 
 _INSERT_MARK = SQL["insert_move_mark"]
 _REMOVE_MARK = SQL["remove_move_mark"]
-_FREE_ALL = SQL["free_all_runs"]
+_FREE_ALL = (SQL["free_all_runs"], SQL["free_all_jobs"])
 _ANY_ARRIVED = SQL["any_arrived"]
 _REMOVALS = tuple(sql for name, sql in SQL.items() if name.startswith("remove_all_"))
 _MARK = SQL["move_mark"]
@@ -41,6 +42,7 @@ _INSERT_RUN = SQL["insert_whole_run"]
 _INSERT_TAG = SQL["insert_tag"]
 _INSERT_RECORD = SQL["insert_record"]
 _INSERT_ATTEMPT = SQL["upsert_attempt"]
+_INSERT_JOB = SQL["queue_job"]
 _INSERT_STATE = SQL["upsert_state"]
 _INSERT_MESSAGE = SQL["insert_any_message"]
 _INSERT_REQUEST = SQL["insert_any_request"]
@@ -50,10 +52,11 @@ _INSERT_REPLY = SQL["insert_reply"]
 class Moves:
     """What a move asks of this store."""
 
-    def __init__(self, database: Database, leases: Leases, reader: Reader) -> None:
+    def __init__(self, database: Database, leases: Leases, reader: Reader, jobs: Jobs) -> None:
         self._database = database
         self._leases = leases
         self._reader = reader
+        self._jobs = jobs
 
     def mark(self) -> MoveMark | None:
         """See `Store.move_mark`."""
@@ -76,7 +79,8 @@ class Moves:
             will_arrive = after is not None and after.stage == "arriving"
             if will_arrive and not was_arriving and connection.execute(_ANY_ARRIVED).get:
                 raise not_empty(url)
-            connection.execute(_FREE_ALL)
+            for sql in _FREE_ALL:
+                connection.execute(sql)
             connection.execute(_REMOVE_MARK)
             if after is not None:
                 connection.execute(_INSERT_MARK, after)
@@ -103,6 +107,7 @@ class Moves:
         numbers = json.dumps(list(runs))
         loaded = self._reader.load(runs)
         states = self._reader.states_of(numbers)
+        jobs = self._jobs.of_runs(numbers)
         tags = self._reader.tags_of(runs)
         older = {number for (number,) in self._database.query(_OLDER, (numbers,))}
         requests: dict[int, list[str]] = {}
@@ -111,7 +116,8 @@ class Moves:
         return [
             WholeRun(
                 row._replace(lease=0), row.number not in older, sorted(tags[row.number].items()), records,
-                attempts, states.get(row.number, []), messages, requests.get(row.number, []),
+                attempts, jobs.get(row.number, []), states.get(row.number, []), messages,
+                requests.get(row.number, []),
             )
             for row, records, attempts, messages in loaded
         ]  # fmt: skip
@@ -149,6 +155,7 @@ def _write_runs(connection: apsw.Connection, runs: Sequence[WholeRun]) -> None:
     )
     write_rows(connection, _INSERT_RECORD, [row for run in runs for row in run.records], RECORD.payloads)
     write_rows(connection, _INSERT_ATTEMPT, [row for run in runs for row in run.attempts], ATTEMPT.payloads)
+    write_rows(connection, _INSERT_JOB, [row for run in runs for row in run.jobs], JOB.payloads)
     write_rows(connection, _INSERT_STATE, [row for run in runs for row in run.states], STATE.payloads)
     messages = [message for run in runs for message in run.messages]
     if messages:

@@ -33,12 +33,17 @@ SELECT number, 100 + coalesce((SELECT sum(size) FROM blob WHERE number IN (run.i
     + coalesce((SELECT sum({payload_bytes}) FROM message WHERE message.run = run.number), 0)
     + coalesce((SELECT sum({payload_bytes}) FROM state WHERE state.run = run.number), 0)
     + coalesce((SELECT sum({attempt_bytes}) FROM attempt WHERE attempt.run = run.number), 0)
+    + coalesce((SELECT sum({job_bytes}) FROM job WHERE job.run = run.number), 0)
 FROM run NOT INDEXED WHERE number > ? ORDER BY number LIMIT 0 + ?
 
 -- name: attempt_bytes
 100 + coalesce((SELECT sum(size) FROM blob WHERE blob.number IN (failure, details)), 0)
     + CASE typeof(failure) WHEN 'integer' THEN 0 ELSE coalesce(octet_length(failure), 0) END
     + CASE typeof(details) WHEN 'integer' THEN 0 ELSE coalesce(octet_length(details), 0) END
+
+-- name: job_bytes
+100 + CASE typeof(arguments) WHEN 'integer' THEN (SELECT size FROM blob WHERE blob.number = arguments)
+    ELSE octet_length(arguments) END
 
 -- name: older_of
 SELECT number FROM run WHERE number IN (SELECT value FROM json_each(?)) AND NOT latest

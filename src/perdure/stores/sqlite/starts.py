@@ -118,7 +118,7 @@ def _ask_to_cancel(connection: apsw.Connection, start: NewRun, number: int) -> N
     # The seed is the start's own: one that is tried again leaves no second message.
     request = f"start/{start.seed.hex()}"
     message = Message(0, number, MessageKind.CANCEL, "cancel", None, request, start.created_at_ms)
-    send_messages(connection, [message])
+    send_messages(connection, [message], lease=0)
 
 
 def _columns(start: NewRun, number: int, input_held: bytes | int | None, *, generation: int) -> Row:

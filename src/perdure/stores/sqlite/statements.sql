@@ -31,7 +31,7 @@ request, ok, payload, at_ms, crc
 SELECT 1 FROM lease WHERE number = ? AND held
 
 -- name: lease_columns
-number, worker, pid, slot, locked, since_ms, until_ms
+number, worker, pid, slot, locked, since_ms, until_ms, tags
 
 -- name: held_leases
 SELECT {lease_columns} FROM lease WHERE held ORDER BY number
@@ -43,8 +43,8 @@ SELECT number FROM lease WHERE NOT held ORDER BY number
 SELECT {lease_columns} FROM lease WHERE number = ?
 
 -- name: insert_lease
-INSERT INTO lease (number, held, worker, pid, slot, locked, since_ms, until_ms, ttl_ms)
-VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7, ?7)
+INSERT INTO lease (number, held, worker, pid, slot, locked, since_ms, until_ms, ttl_ms, tags)
+VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?6 + ?7, ?7, ?8)
 
 -- name: end_lease
 UPDATE lease SET held = 0, crashed = 1 WHERE number = ? AND held
@@ -59,6 +59,7 @@ UPDATE lease SET held = 0 WHERE number = ? AND held
 DELETE FROM lease WHERE NOT held
 AND NOT EXISTS (SELECT 1 FROM run WHERE status = 1 AND run.lease = lease.number)
 AND lease.number NOT IN (SELECT run.lease FROM run WHERE status = 2)
+AND lease.number NOT IN (SELECT job.lease FROM job)
 
 
 -- Claims: of runs that belong to no lease that is held
@@ -362,6 +363,7 @@ FROM (
     UNION ALL SELECT DISTINCT run, 'state' FROM state
     UNION ALL SELECT DISTINCT run, 'attempt' FROM attempt
     UNION ALL SELECT DISTINCT run, 'message' FROM message
+    UNION ALL SELECT DISTINCT run, 'job' FROM job
     UNION ALL SELECT DISTINCT run, 'request' FROM request
     UNION ALL SELECT DISTINCT run, 'tag' FROM tag
 )
@@ -389,6 +391,7 @@ UNION ALL SELECT payload FROM record WHERE typeof(payload) = 'integer'
 UNION ALL SELECT payload FROM state WHERE typeof(payload) = 'integer'
 UNION ALL SELECT failure FROM attempt WHERE typeof(failure) = 'integer'
 UNION ALL SELECT details FROM attempt WHERE typeof(details) = 'integer'
+UNION ALL SELECT arguments FROM job WHERE typeof(arguments) = 'integer'
 UNION ALL SELECT payload FROM message WHERE typeof(payload) = 'integer'
 UNION ALL SELECT payload FROM reply WHERE typeof(payload) = 'integer'
 

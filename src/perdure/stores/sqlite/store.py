@@ -1,10 +1,10 @@
 """The store in one SQLite file. Read this first; each line says which file does the work.
 
 `connection` opens the file and passes or refuses it; `lease` says who may
-write, `claims` which run is whose; `write` writes a batch, with `starts`,
+write, `claims` which run is whose, `jobs` which queued step; `write` writes a batch, with `starts`,
 `messages` and `blobs`; `borrowing` starts runs on connections of the user's; `read`
-reads; `moving` reads and writes whole runs. The SQL is in `statements.sql` and
-`moving.sql`, the tables in `migrations/`.
+reads; `moving` reads and writes whole runs. The SQL is in `statements.sql`,
+`jobs.sql` and `moving.sql`, the tables in `migrations/`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from ...core.records import Message, NewRun, Record, RunRow
 from ..base import (
     AttemptRow,
     Batch,
+    ClaimedJob,
     Committed,
+    JobStand,
     Lease,
     Loaded,
     MessagePage,
@@ -39,6 +41,7 @@ from .borrowing import start_within
 from .check import find_wrongs
 from .claims import Claims
 from .connection import Database, find_place
+from .jobs import Jobs
 from .lease import Leases
 from .marks import read_mark
 from .moving import Moves
@@ -69,7 +72,8 @@ class SqliteStore:
         self._leases = Leases(self._database)
         self._claims = Claims(self._database, self._leases)
         self._reader = Reader(self._database)
-        self._moves = Moves(self._database, self._leases, self._reader)
+        self._jobs = Jobs(self._database, self._leases)
+        self._moves = Moves(self._database, self._leases, self._reader, self._jobs)
 
     def listen(self, heard: Callable[[], None]) -> bool:
         return False
@@ -80,8 +84,8 @@ class SqliteStore:
     def clock_offset_ms(self) -> int:
         return 0
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
-        return self._leases.acquire(worker, now_ms=now_ms, ttl_ms=ttl_ms)
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str] = ()) -> Lease:
+        return self._leases.acquire(worker, now_ms=now_ms, ttl_ms=ttl_ms, tags=tags)
 
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
@@ -96,6 +100,20 @@ class SqliteStore:
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         return self._claims.claim_these(lease, runs, now_ms=now_ms)
+
+    def claim_jobs(
+        self, lease: Lease, *, tags: Sequence[str], steps: Sequence[str], limit: int, suspect: bool
+    ) -> list[ClaimedJob]:
+        return self._jobs.claim(lease, tags=tags, steps=steps, limit=limit, suspect=suspect)
+
+    def held_jobs(self, lease: Lease) -> set[tuple[int, str]]:
+        return self._jobs.held(lease)
+
+    def jobs(self, run: int) -> list[JobStand]:
+        return self._jobs.of_run(run)
+
+    def waiting_jobs(self) -> dict[str, int]:
+        return self._jobs.waiting()
 
     def free_workflows(self, *, now_ms: int) -> list[str]:
         return self._claims.free_workflows(now_ms=now_ms)

@@ -18,6 +18,7 @@ from ..base import Batch, Committed, StartOutcome
 from ..transactions import do_transactions
 from .blobs import any_large, write_rows
 from .checksums import with_checksums, with_end_checksums
+from .jobs import queue_jobs, withdraw_jobs
 from .lending import lent, savepoint
 from .messages import send_messages
 from .starts import write_starts
@@ -37,13 +38,14 @@ _ATTEMPT = SQL["upsert_attempt"]
 _TAKE = SQL["take_message"]
 _REPLY = SQL["insert_reply"]
 _REMOVE_ATTEMPTS = SQL["remove_attempts"]
+_REMOVE_JOBS = SQL["remove_jobs"]
 _ENDED_BEFORE = SQL["ended_before"]
 _REMOVE_REPLIES = SQL["remove_replies"]
 _REMOVALS = tuple(
     SQL[name]
     for name in (
         "remove_records", "remove_states", "remove_attempts", "remove_messages",
-        "remove_requests", "remove_tags", "remove_run",
+        "remove_jobs", "remove_requests", "remove_tags", "remove_run",
     )
 )  # fmt: skip
 
@@ -60,6 +62,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         again = [(end.run,) for end in batch.ends if end.status == Status.RUNNING]
         if again:
             connection.executemany(_REMOVE_ATTEMPTS, again)
+            connection.executemany(_REMOVE_JOBS, again)
     if batch.starts:
         outcomes = write_starts(connection, batch.starts, lease=lease, url=url)
     if batch.forgotten:
@@ -75,7 +78,11 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         write_rows(connection, _STATE, batch.states, (3,))
     if batch.attempts:
         write_rows(connection, _ATTEMPT, batch.attempts, (3, 4))
-    positions = send_messages(connection, batch.messages)
+    if batch.jobs:
+        queue_jobs(connection, batch.jobs)
+    if batch.withdrawn:
+        withdraw_jobs(connection, batch.withdrawn)
+    positions = send_messages(connection, batch.messages, lease=lease)
     if batch.taken:
         connection.executemany(_TAKE, [(position,) for position in batch.taken])
     if batch.replies:

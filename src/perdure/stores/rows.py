@@ -1,0 +1,117 @@
+"""Rows that a store keeps beside runs, journals and messages, as they are written and read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write, of one worker. Its number is the fence: no two leases of a store have the same."""
+
+    number: int
+    """From 1; grows with each new lease."""
+    worker: str
+
+
+class WorkerRow(NamedTuple):
+    """A worker that holds a lease."""
+
+    lease: int
+    worker: str
+    process: int
+    since_ms: int
+    until_ms: int
+    """When the lease ends, unless it is renewed."""
+    tags: tuple[str, ...] = ()
+    """Of the steps that it runs for others."""
+
+
+class RunEnd(NamedTuple):
+    """A run that closes, parks, or (status RUNNING) opens again, and then begins its attempts afresh.
+
+    One that parks is free from then on; one that opens again belongs to the lease that says so.
+    """
+
+    status: int
+    output: bytes | None
+    ended_at_ms: int | None
+    """None when the run has not ended: parked, or resumed."""
+    wake_at_ms: int | None
+    run: int
+
+
+class StateRow(NamedTuple):
+    """A published value. Written only when `version` is above the stored one."""
+
+    run: int
+    name: str
+    version: int
+    payload: bytes
+    at_ms: int
+
+
+class AttemptRow(NamedTuple):
+    """A step's attempt that failed, or the last heartbeat of one under way; replaces that number's row."""
+
+    run: int
+    key: str
+    number: int
+    """1 for the first."""
+    failure: bytes | None
+    """None while the attempt is under way."""
+    details: bytes | None
+    """What heartbeat() last said."""
+    at_ms: int
+
+
+class Reply(NamedTuple):
+    """The answer to a request, for whoever waits in another process. The first one stands."""
+
+    request: str
+    ok: bool
+    payload: bytes | None
+    """The result, or a failure."""
+    at_ms: int
+
+
+class JobRow(NamedTuple):
+    """A step that only a worker with a certain tag may run, queued for one."""
+
+    run: int
+    key: str
+    """The call's key. A run has one job for a key, however often it asks."""
+    tag: str
+    step: str
+    """The step's name."""
+    source: str
+    """`module:qualname` of its function."""
+    digest: int
+    """CRC-32 of the arguments: one that is asked for with others is another job."""
+    arguments: bytes
+    asked_at_ms: int
+    """When the workflow asked for it, by the run's time."""
+
+
+class ClaimedJob(NamedTuple):
+    """A job that has become a worker's, with all that it needs to run it."""
+
+    job: JobRow
+    crashes: int
+    """How many workers died while they had it."""
+    id: str
+    """The run's."""
+    workflow: str
+    seed: bytes
+    attempts: list[AttemptRow]
+    """Those that were made before, by number."""
+
+
+class JobStand(NamedTuple):
+    """Where a job stands."""
+
+    key: str
+    tag: str
+    worker: str | None
+    """Who has it; None while it waits."""
