@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .blocks.step import steps_for
 from .blocks.workflow import Workflow
 from .client import Client
 from .core.records import Message, NewRun, RunRow
@@ -24,6 +25,7 @@ from .runtime.driver import RESIDENTS_KEPT, Driver
 from .runtime.glance import Glance
 from .runtime.guard import install_guard
 from .runtime.inbox import Inbox
+from .runtime.jobs import Jobs
 from .runtime.lease import LeaseKeeper
 from .runtime.lookout import Lookout
 from .runtime.parked import Parked
@@ -186,13 +188,15 @@ class Engine(Client):
         source: Source | None = None,
         residents_kept: int = RESIDENTS_KEPT,
         capacity: int = CAPACITY,
+        tags: Iterable[str] = (),
     ) -> None:
         """`url` names the store. `workflows`: run only these; by default all that are defined.
 
         `clock` and `source` are for tests. `residents_kept`: how many waiting runs
         stay in memory; the others are replayed when their time comes. `capacity`: with
         so many steps under way it takes up no more of the runs that wait for a worker;
-        what is started here, or was here before, it runs all the same.
+        what is started here, or was here before, it runs all the same. `tags`: it also runs
+        the steps of other workers' runs that ask for one of these, `@step(worker="gpu")`.
         """
         super().__init__(url)
         self._workflows = workflows
@@ -200,12 +204,14 @@ class Engine(Client):
         self._source: Source = source or SystemSource()
         self._residents_kept = residents_kept
         self._capacity = capacity
+        self._tags: frozenset[str] | None = frozenset([tags] if isinstance(tags, str) else tags)
         self._store: Store | None = None
         self._home: Door | None = None
         self._driver: Driver | None = None
         self._lookout: Lookout | None = None
         self._keeper: LeaseKeeper | None = None
         self._claims: Claims | None = None
+        self._jobs: Jobs | None = None
         self._parked: Parked | None = None
         self._retention: Retention | None = None
         self._watchdog: Watchdog | None = None
@@ -237,13 +243,14 @@ class Engine(Client):
             self._fatal,
             capacity=self._capacity,
             residents_kept=self._residents_kept,
+            tags=sorted(self._tags or ()),
             is_simulated=self._clock is not None or not isinstance(self._source, SystemSource),
         )
         return self._home is not None
 
     async def _open(self, store: Store) -> None:
         clock = self._clock or self._clock_of(store)
-        keeper = LeaseKeeper(store, clock, f"{socket.gethostname()}:{os.getpid()}")
+        keeper = LeaseKeeper(store, clock, f"{socket.gethostname()}:{os.getpid()}", sorted(self._tags or ()))
         lease = keeper.acquire()
         collector.relax()
         self._store, self._keeper = store, keeper
@@ -254,16 +261,23 @@ class Engine(Client):
         inbox = Inbox(driver)
         recovery = Recovery(driver)
         claims = self._claims = Claims(driver, recovery, capacity=self._capacity)
+        jobs = self._jobs = self._make_jobs(driver)
         self._door = EngineDoor(driver, inbox)
         self.recovered = await claims.recover()
         driver.timers.start()
         inbox.look()
         self._parked = Parked(driver, recovery.find)
         await self._parked.retry()
-        self._lookout = Lookout(store, inbox.look, claims.look, Glance(driver, inbox, keeper).ask)
+        jobs.look()
+        glance = Glance(driver, inbox, keeper)
+        self._lookout = Lookout(store, inbox.look, claims.look, jobs.look, glance.ask)
         self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
+
+    def _make_jobs(self, driver: Driver) -> Jobs:
+        driver.effects.tags = tags = self._tags
+        return Jobs(driver, lambda: steps_for(tags or ()), capacity=self._capacity)
 
     def _clock_of(self, store: Store) -> Clock:
         """The machine's clock, put right by that of the store, which all workers share."""
@@ -316,6 +330,8 @@ class Engine(Client):
             self._watchdog.stop()
         if self._claims is not None:
             self._claims.stop()
+        if self._jobs is not None:
+            self._jobs.stop()
         if self._parked is not None:
             self._parked.stop()
         if self._retention is not None:
@@ -354,6 +370,8 @@ class Engine(Client):
         """
         if self._claims is not None and self._driver is not None:
             self._claims.stop()
+            if self._jobs is not None:
+                self._jobs.stop()
             await self._driver.drain(seconds)
 
     async def serve(self) -> None:

@@ -6,7 +6,7 @@ None stands for "no, open a store". The libraries of a home are imported when it
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .doors import Door
 from .errors import PerdureError, StoreUnavailable
@@ -29,6 +29,7 @@ async def open_working_home(
     *,
     capacity: int,
     residents_kept: int,
+    tags: Sequence[str],
     is_simulated: bool,
 ) -> Door | None:
     """The same, with a worker that serves it until the door is closed; `on_fatal` hears what stopped it.
@@ -44,7 +45,9 @@ async def open_working_home(
         )
     from .temporal.home import open_worker
 
-    return await open_worker(url, registry, on_fatal, capacity=capacity, residents_kept=residents_kept)
+    return await open_worker(
+        url, registry, on_fatal, capacity=capacity, residents_kept=residents_kept, tags=tags
+    )
 
 
 def _is_temporal(url: str) -> bool:

@@ -357,16 +357,18 @@ class Engine(Client):
         workflows: Iterable[Workflow[Any, Any]] | None = None,
         residents_kept: int = RESIDENTS_KEPT,
         capacity: int = CAPACITY,
+        tags: Iterable[str] = (),
     ) -> None:
         """`url` names the store. `workflows`: run only these; by default all that are defined.
 
         `residents_kept`: how many waiting runs stay in memory. `capacity`: with so many
-        steps under way it takes up no more of the runs that wait for a worker.
+        steps under way it takes up no more of the runs that wait for a worker. `tags`: as `Engine` has it.
         """
         super().__init__(url)
         self._workflows = None if workflows is None else tuple(workflows)
         self._residents_kept = residents_kept
         self._capacity = capacity
+        self._tags = frozenset([tags] if isinstance(tags, str) else tags)
 
     def _make(self) -> awaiting.Client:
         return running.Engine(
@@ -374,6 +376,7 @@ class Engine(Client):
             workflows=self._workflows,
             residents_kept=self._residents_kept,
             capacity=self._capacity,
+            tags=self._tags,
         )
 
     def drain(self, seconds: float = 10.0) -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from .codec.failures import describe_failure, failure_lines
 from .core.records import Kind, MessageKind, Record, RunRow, Status
-from .stores.base import AttemptRow, RunQuery, Store, WorkerRow
+from .stores.base import AttemptRow, JobStand, RunQuery, Store, WorkerRow
 
 
 class RunStatus(Enum):
@@ -117,7 +117,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class StepUnderWay:
-    """A step that is not done, as far as the store knows: it has failed attempts or a heartbeat."""
+    """A step that is not done, as far as the store knows.
+
+    It has failed attempts or a heartbeat, or asks for a worker with a tag that its run's has not.
+    """
 
     key: str
     name: str
@@ -128,6 +131,10 @@ class StepUnderWay:
     heartbeat_at: datetime | None
     heartbeat: bytes | None
     """What heartbeat() last said, as JSON."""
+    tag: str | None = None
+    """Which workers may run it; None: its run's."""
+    worker: str | None = None
+    """Of one with a `tag`: the worker that has it; None while it waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +213,9 @@ def timeline_view(store: Store, row: RunRow, *, last: int | None = None) -> Time
         traceback=failure_lines(row.output) if row.output and status in _WITH_TRACEBACK else [],
         entries=entries[left_out:],
         left_out=left_out,
-        under_way=_under_way(open_attempts) if status.is_open else [],
+        under_way=_under_way(open_attempts, store.jobs(row.number) if running else [])
+        if status.is_open
+        else [],
         states=[
             StateView(state.name, state.payload, state.version, from_ms(state.at_ms))
             for state in store.states(row.number).values()
@@ -295,20 +304,22 @@ def _attempt_entry(row: RunRow, attempt: AttemptRow) -> Entry:
     )
 
 
-def _under_way(attempts: Sequence[AttemptRow]) -> list[StepUnderWay]:
-    by_key: dict[str, list[AttemptRow]] = {}
+def _under_way(attempts: Sequence[AttemptRow], jobs: Sequence[JobStand]) -> list[StepUnderWay]:
+    queued = {job.key: job for job in jobs}
+    by_key: dict[str, list[AttemptRow]] = {key: [] for key in queued}
     for attempt in attempts:
         by_key.setdefault(attempt.key, []).append(attempt)
     found: list[StepUnderWay] = []
     for key, rows in by_key.items():
         failed = [row for row in rows if row.failure is not None]
         beat = next((row for row in rows if row.failure is None), None)
-        number = beat.number if beat is not None else failed[-1].number + 1
+        number = beat.number if beat is not None else failed[-1].number + 1 if failed else 1
         error = describe_failure(failed[-1].failure) if failed and failed[-1].failure else None
         beat_at = None if beat is None else from_ms(beat.at_ms)
-        found.append(
-            StepUnderWay(key, _call_name(key), number, error, beat_at, None if beat is None else beat.details)
-        )
+        said = None if beat is None else beat.details
+        job = queued.get(key)
+        where = (None, None) if job is None else (job.tag, job.worker)
+        found.append(StepUnderWay(key, _call_name(key), number, error, beat_at, said, *where))
     return found
 
 
@@ -333,6 +344,8 @@ class WorkerView:
     since: datetime
     until: datetime
     """When the lease ends, unless it is renewed."""
+    tags: tuple[str, ...] = ()
+    """It also runs steps of other workers' runs that ask for one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +363,8 @@ class Health:
     """The newest, at most 100."""
     undefined: Mapping[str, int]
     """Workflows of open runs that are not among the known ones, and how many runs each has."""
+    unserved: Mapping[str, int]
+    """How many steps wait for a worker with a tag that no living worker has, by tag."""
 
 
 _PARKED_SHOWN = 100
@@ -358,7 +373,10 @@ _PAGE = 1_000
 
 def workers_view(rows: Iterable[WorkerRow]) -> list[WorkerView]:
     """Stored leases as views."""
-    return [WorkerView(row.worker, row.process, from_ms(row.since_ms), from_ms(row.until_ms)) for row in rows]
+    return [
+        WorkerView(row.worker, row.process, from_ms(row.since_ms), from_ms(row.until_ms), row.tags)
+        for row in rows
+    ]
 
 
 def counts_view(counts: Mapping[int, int]) -> dict[str, int]:
@@ -369,13 +387,16 @@ def counts_view(counts: Mapping[int, int]) -> dict[str, int]:
 def health_view(store: Store, *, now_ms: int, known: Collection[str] | None) -> Health:
     """Look at the whole store. Reads all of it: this takes a while for a large one."""
     parked = store.list_runs(RunQuery(statuses=(Status.PARKED,), limit=_PARKED_SHOWN))
+    workers = store.workers(now_ms=now_ms)
+    served = {tag for worker in workers for tag in worker.tags}
     return Health(
         versions=store.versions(),
         wrongs=list(store.check()),
-        workers=workers_view(store.workers(now_ms=now_ms)),
+        workers=workers_view(workers),
         counts=counts_view(store.counts()),
         parked=[run_view(row, {}) for row in parked],
         undefined={} if known is None else _undefined(store, known),
+        unserved={tag: count for tag, count in store.waiting_jobs().items() if tag not in served},
     )
 
 

@@ -65,3 +65,29 @@ async def take_a_while() -> None:
 async def slow() -> None:
     for _ in range(2):
         await take_a_while()
+
+
+@step(worker="gpu", retry=Retry(delay=0))
+async def render() -> int:
+    effect()
+    os.write(sys.stdout.fileno(), b"begun\n")
+    if "STANDS_STILL" in os.environ:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    await asyncio.sleep(1)
+    return os.getpid()
+
+
+@workflow
+async def rendered() -> int:
+    return await render()
+
+
+@step(worker="gpu", retry=Retry(delay=0))
+async def deadly() -> None:
+    effect()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@workflow
+async def last_film() -> None:
+    await deadly()

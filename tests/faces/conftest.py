@@ -92,6 +92,18 @@ async def parking() -> str:
     return await reserve()
 
 
+@step(worker="gpu")
+async def render(n: int) -> int:
+    print(f"renders {n}", flush=True)
+    await asyncio.sleep(3600)
+    return n
+
+
+@workflow
+async def filming(n: int) -> int:
+    return await render(n)
+
+
 @workflow
 async def hanging(n: int) -> int:
     await add_one(n)

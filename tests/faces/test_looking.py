@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.faces.conftest import Perdure
+from tests.faces.conftest import Perdure, Spawn, next_line
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,28 @@ def test_a_run_that_waits_says_for_what(perdure: Perdure) -> None:
     assert "waits for  a worker: it has work to do" in text
     assert "its worker, to take a message: signal approval" in text
     assert "(no worker is running on this store)" in text
+
+
+def test_a_step_that_waits_for_a_worker_with_a_tag_is_named_by_show_and_doctor(
+    perdure: Perdure, spawn: Spawn
+) -> None:
+    with spawn("worker", "shop") as worker:
+        next_line(worker, "Took up", of="stderr")
+        perdure("start", "shop:filming", "--input", "7", "--id", "one")
+        while not (doctor := perdure("doctor", "--json").json)["health"]["unserved"]:
+            pass
+        page, report = perdure("show", "one").out, perdure("doctor").out
+        with spawn("worker", "shop", "--tag", "gpu", "--tag", "big") as tagged:
+            said = next_line(tagged, "It also runs", of="stderr")
+            next_line(tagged, "renders 7")
+            at_work, workers = perdure("show", "one").out, perdure("doctor").out
+
+    assert doctor["health"]["unserved"] == {"gpu": 1}
+    assert "waits for  step render, attempt 1, which waits for a worker with tag gpu (there is none)" in page
+    assert "Steps that wait for a worker with a tag that none has:\n  gpu: 1 step\n" in report
+    assert said == "It also runs the steps of any run that ask for a worker with: gpu, big.\n"
+    assert "waits for  step render, attempt 1, at worker " in at_work
+    assert ", tags big, gpu\n" in workers
 
 
 def test_only_the_last_entries_of_a_long_journal_are_shown(perdure: Perdure) -> None:

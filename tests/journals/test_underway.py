@@ -63,6 +63,38 @@ def test_a_step_that_was_given_up_is_not_missed(perdure: Perdure, version: Versi
     assert check(perdure)["compatible"] == 1
 
 
+RENDERED = """
+@step(worker="gpu")
+async def render(order: str) -> str:
+    return "a picture"
+
+@workflow
+async def fulfil(order: str) -> str:
+    await ship(order)
+    picture = await render(order)
+    return await charge(picture)
+"""
+
+
+@pytest.mark.parametrize(("result", "fits"), [("str", 1), ("int", 0)])
+def test_what_a_step_at_another_worker_came_to_is_handed_to_new_code(
+    perdure: Perdure, version: Version, result: str, fits: int
+) -> None:
+    module = version(RENDERED)
+
+    async def work() -> None:
+        async with Harness("perdure.db", workflows=[module.fulfil], tags=()) as asks:
+            await asks.start(module.fulfil("a"), id="a")
+            await asks.settle()
+        async with Harness("perdure.db", workflows=[], tags=["gpu"]) as renders:
+            await renders.until(lambda: renders.store.messages_for(1))
+
+    asyncio.run(work())
+    version(RENDERED, before="render(order: str) -> str", after=f"render(order: str) -> {result}")
+
+    assert check(perdure)["compatible"] == fits
+
+
 CHILDREN = """
 @workflow
 async def small(order: str) -> str:

@@ -45,6 +45,18 @@ async def waits_long(name: str) -> str:
     return said
 
 
+@step(worker="gpu")
+async def work_elsewhere(what: str) -> str:
+    worked[what] += 1
+    return f"{what} elsewhere"
+
+
+@workflow
+async def waits_for_a_worker(what: str) -> str:
+    stage.set("asks")
+    return await work_elsewhere(what)
+
+
 @workflow
 async def collects_all(count: int) -> list[str]:
     return [await go.receive() for _ in range(count)]

@@ -24,6 +24,7 @@ from tests.moving.program import (
     parks_itself,
     sleeps_for_long,
     stage,
+    waits_for_a_worker,
     waits_long,
     worked,
 )
@@ -45,6 +46,26 @@ async def reach(engine: Engine, id: str, value: str) -> None:
                 return
         before += 1
         assert before < 10, f"{id} has ended"
+
+
+async def test_a_step_that_waits_for_a_worker_with_a_tag_finds_one_in_the_other_store(
+    urls: tuple[str, str],
+) -> None:
+    async with Engine(urls[0]) as engine:
+        await engine.start(waits_for_a_worker("a"), id="a")
+        await reach(engine, "a", "asks")
+
+    await asyncio.to_thread(move, *urls)
+
+    async with Engine(urls[1], workflows=[], tags=["gpu"]):
+        async with asyncio.timeout(20):
+            while not worked["a"]:  # noqa: ASYNC110 (its run is in no memory, and is not needed)
+                await asyncio.sleep(0.005)
+        async with Engine(urls[1]) as engine:
+            result = await (await engine.get("a", waits_for_a_worker)).result()
+
+    assert result == "a elsewhere"
+    assert worked["a"] == 1
 
 
 async def test_a_run_that_waits_for_a_signal_goes_on(urls: tuple[str, str]) -> None:

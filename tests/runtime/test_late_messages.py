@@ -123,7 +123,7 @@ def send_slowly(
     def work(link: Link) -> int:
         with link.transaction():
             pass
-        ((position,), _) = send_messages(link, [sent])
+        ((position,), _) = send_messages(link, [sent], lease=0)
         is_sent.set()
         assert may_commit.wait(20)
         return position

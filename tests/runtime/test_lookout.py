@@ -12,7 +12,7 @@ from perdure.testing import Harness
 async def test_many_hints_at_once_are_answered_by_one_look(harness: Harness) -> None:
     looks: list[str] = []
     store: Any = harness.store
-    lookout = Lookout(store, lambda: looks.append("messages"), lambda: looks.append("runs"), lambda: None)
+    lookout = Lookout(store, lambda: looks.append("messages"), lambda: looks.append("runs"), list, list)
 
     await asyncio.gather(*(asyncio.to_thread(lookout._hear) for _ in range(50)))
     await harness.until(lambda: looks)
@@ -29,7 +29,7 @@ async def test_many_hints_at_once_are_answered_by_one_look(harness: Harness) -> 
 async def test_nobody_is_told_after_the_stop(harness: Harness) -> None:
     looks: list[str] = []
     store: Any = harness.store
-    lookout = Lookout(store, lambda: looks.append("messages"), lambda: looks.append("runs"), lambda: None)
+    lookout = Lookout(store, lambda: looks.append("messages"), lambda: looks.append("runs"), list, list)
 
     lookout._hear()
     await asyncio.sleep(0)

@@ -130,7 +130,7 @@ def send_while_it_ends(
     def work(link: Link) -> int:
         with link.transaction():
             pass
-        ((position,), _) = send_messages(link, [signal(run, b"late")])
+        ((position,), _) = send_messages(link, [signal(run, b"late")], lease=0)
         worker.commit(lease, Batch(ends=[end(run, status)]))
         return position
 

@@ -248,6 +248,31 @@ async def test_a_step_may_have_a_process_of_its_own(temporal_url: str) -> None:
     assert process != os.getpid()
 
 
+@step(worker="gpu")
+async def renders() -> str:
+    told.put_nowait("rendered")
+    return step_info().key
+
+
+@workflow
+async def needs_a_gpu() -> str:
+    told.put_nowait("asks")
+    return await renders()
+
+
+async def test_a_step_that_asks_for_a_worker_waits_in_the_queue_of_its_tag(temporal_url: str) -> None:
+    async with Engine(temporal_url) as engine:
+        run = await engine.start(needs_a_gpu())
+        before = [await told.get(), told.qsize()]
+        async with Engine(temporal_url, tags=["gpu"]):
+            result = await run.result()
+
+    assert before == ["asks", 0]
+    assert result == "0/0/renders"
+    assert told.get_nowait() == "rendered"
+    assert await replay_all(temporal_url, [needs_a_gpu]) == 1
+
+
 @step
 async def cancelled_one() -> None:
     told.put_nowait("begun")

@@ -49,6 +49,17 @@ def pack(order: str) -> str:
     return f"packed {order}"
 
 
+@step(worker="gpu")
+async def render(order: str) -> str:
+    return f"picture of {order}"
+
+
+@workflow
+async def pictured(order: str) -> str:
+    receipt = await charge(order)
+    return f"{await render(order)}, {receipt}"
+
+
 @step
 async def give_back(order: str) -> None:
     pass
@@ -115,6 +126,7 @@ EVENTS: list[tuple[Any, list[Event]]] = [
     (shop("17"), [Ask(move, "the moon"), Send(approval, "ann")]),
     (shop("17"), [Wait(90_001), Send(approval, "too late")]),
     (regrets("17"), [Cancel("regretted")]),
+    (pictured("17"), []),
     (chain(2), []),
     (fails("17"), []),
 ]

@@ -44,6 +44,23 @@ async def test_two_chains_are_interleaved_in_every_way(lengths: tuple[int, int])
     assert found.complete
 
 
+@step(worker="gpu")
+async def render(frame: int) -> int:
+    return frame
+
+
+@workflow
+async def all_rendered() -> list[int]:
+    return await asyncio.gather(*(render(frame) for frame in range(3)))
+
+
+async def test_steps_that_ask_for_a_worker_end_in_any_order_too() -> None:
+    found = await explore(all_rendered())
+
+    assert found.schedules == factorial(3)
+    assert found.complete
+
+
 async def test_three_chains_are_interleaved_in_every_way() -> None:
     found = await explore(chains([2, 2, 2]))
 

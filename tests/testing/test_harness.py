@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import PerdureError, Retry, RunNotFound, RunStatus, Signal, step, workflow
+from perdure import PerdureError, Retry, RunNotFound, RunStatus, Signal, step, step_info, workflow
 from perdure.testing import Harness
 from perdure.testing.clock import loop_turn
 
@@ -195,3 +195,37 @@ async def test_who_is_cancelled_while_it_lets_the_loop_turn_leaves_no_error_behi
 
     assert turning.cancelled()
     assert errors == []
+
+
+@step(worker="gpu")
+async def render(frame: int) -> int:
+    if step_info().attempt == 1:
+        raise RuntimeError("once")
+    return 2 * frame
+
+
+@workflow
+async def filmed_in_place() -> int:
+    return await render(21)
+
+
+async def test_a_step_that_asks_for_a_worker_runs_in_place(flying_harness: Harness) -> None:
+    run = await flying_harness.start(filmed_in_place(), id="film")
+
+    await flying_harness.crash()
+
+    assert await run.result() == 42
+    assert flying_harness.store.jobs(1) == []
+    assert [line.attempts for line in flying_harness.steps(run)] == [2]
+
+
+async def test_a_test_may_have_an_engine_without_the_tag_and_then_one_with_it(tmp_path: Path) -> None:
+    async with Harness(tmp_path / "runs.db", time_flies=True, tags=()) as untagged:
+        await untagged.start(filmed_in_place(), id="film")
+        await untagged.settle()
+        waiting = untagged.store.waiting_jobs()
+    async with Harness(tmp_path / "runs.db", time_flies=True, tags=["gpu"]) as tagged:
+        run = await tagged.get("film", filmed_in_place)
+
+        assert await run.result() == 42
+    assert waiting == {"gpu": 1}

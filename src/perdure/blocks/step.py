@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Container, Coroutine, Generator
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
@@ -94,6 +94,7 @@ class Step(Generic[P, R]):
         heartbeat: Seconds | None = None,
         on: Literal["process"] | None = None,
         transaction: bool = False,
+        worker: str | None = None,
     ) -> None:
         dress(self, function)
         self.fn = function
@@ -104,6 +105,9 @@ class Step(Generic[P, R]):
         self.heartbeat_ms = to_ms(heartbeat, f"@step {self.name}: heartbeat")
         self.guarded = bool(self.timeout_ms or self.deadline_ms or self.heartbeat_ms)
         self.place: Place = _place(function, on, self.name)
+        self.worker = worker
+        if worker is not None:
+            _check_worker(self, transaction=transaction)
         if transaction:
             _check_transaction(self)
             self.place = "transaction"
@@ -134,6 +138,10 @@ class Step(Generic[P, R]):
         data = encode(value, self._where_result)
         return data, self.arguments.copy_result(value, data)
 
+    def read_arguments(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, from how they are encoded. Raises NotDecodable."""
+        return self.arguments.decode(data)
+
     def _where_result(self) -> str:
         return f"result of {self.name}()"
 
@@ -145,6 +153,11 @@ class Step(Generic[P, R]):
 
 
 _defined: WeakValueDictionary[str, Step[..., Any]] = WeakValueDictionary()
+
+
+def steps_for(tags: Container[str]) -> list[Step[..., Any]]:
+    """The steps that are defined in this process and ask for a worker with one of these tags."""
+    return [known for known in list(_defined.values()) if known.worker is not None and known.worker in tags]
 
 
 def find_steps(name: str) -> list[Step[..., Any]]:
@@ -169,6 +182,20 @@ def _place(function: Callable[..., Any], on: str | None, name: str) -> Place:
             f"@step {name}: on={on!r} is not a place.", hint="Leave it out, or use on='process'."
         )
     return "loop" if is_async else "thread"
+
+
+def _check_worker(step: Step[..., Any], *, transaction: bool) -> None:
+    if not isinstance(step.worker, str) or not step.worker:
+        raise DefinitionError(
+            f"@step {step.name}: worker={step.worker!r} is not a tag.",
+            hint="Write worker='gpu', and start a worker with that tag.",
+        )
+    if transaction:
+        raise DefinitionError(
+            f"@step {step.name}: worker= and transaction=True do not go together: the result is written by "
+            "the worker that has the run, and the step's own writes would be made by another.",
+            hint="Make it two: one with worker= that works, and one with transaction=True that writes.",
+        )
 
 
 def _check_transaction(step: Step[..., Any]) -> None:
@@ -199,6 +226,7 @@ def step(
     heartbeat: Seconds | None = None,
     on: Literal["process"] | None = None,
     transaction: bool = False,
+    worker: str | None = None,
 ) -> _StepDecorator: ...
 def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a step: it may touch the world, it is retried, its result is recorded once.
@@ -217,6 +245,10 @@ def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
       exactly once, whatever crashes. It holds up the worker's other commits, so it should
       be a few statements and nothing else. Its function may be called more than once; what
       it wrote before is undone.
+    - `worker`: a tag. The function runs only on workers that carry it (`Engine(tags=…)`,
+      `perdure worker --tag …`), wherever its run is. Where the run's own worker does not,
+      the call is queued in the store, and what it comes to is sent back. All else is as with any
+      step. While no worker carries the tag the run waits.
     - `name`: what the journal calls it; by default the function's name. Runs that are
       under way know the step by this name.
 

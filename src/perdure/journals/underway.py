@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from ..core.journal import key_parts
 from ..core.records import Kind, Message, MessageKind, Record, RunRow, Status
 from ..runtime.closing import decode_end
+from ..runtime.jobs import decode_outcome
 from ..stores.base import AttemptRow
 from .parting import Parting
 from .replayer import Replayer
@@ -84,4 +85,9 @@ def _as_record(replayer: Replayer, message: Message, at_ms: int) -> Record | Non
         end = decode_end(message.payload or b"")
         kind = Kind.CHILD if end.status == Status.COMPLETED else Kind.CHILD_FAILED
         return Record(seq, kind, message.name, pending.digest, at_ms, end.output, number)
+    if message.kind == MessageKind.STEP_ENDED and pending is not None:
+        outcome = decode_outcome(message.payload or b"")
+        if outcome.digest == pending.digest:  # else it is asked for anew
+            kind = Kind.STEP if outcome.ok else Kind.STEP_FAILED
+            return Record(seq, kind, message.name, pending.digest, at_ms, outcome.payload, number)
     return None

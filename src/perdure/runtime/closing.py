@@ -277,6 +277,8 @@ class Closing:
     def _write_end(self, resident: Resident, status: Status, output: bytes | None) -> None:
         driver = self._driver
         self._set_apart(resident)
+        if resident.jobs is not None or status is Status.TERMINATED:  # then it may not have been in memory
+            driver.withdraw_jobs(resident.number)
         now_ms = max(driver.clock.now_ms(), resident.last_at_ms)
         ended_ms = None if status is Status.PARKED else now_ms
         driver.committer.batch.ends.append(RunEnd(status, output, ended_ms, None, resident.number))

@@ -16,6 +16,8 @@ class StepDefinition(Protocol):
     name: str
     fn: Callable[..., Any]
     place: Place
+    worker: str | None
+    """Which tag a worker must carry to run it; None: any worker may."""
     retry: Retry
     timeout_ms: int | None
     deadline_ms: int | None
@@ -28,6 +30,15 @@ class StepDefinition(Protocol):
 
         Raises NotSerialisable, or NotDecodable when it does not fit the return hint.
         """
+        ...
+
+    @property
+    def source(self) -> str:
+        """`module:qualname` of the function."""
+        ...
+
+    def read_arguments(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, from how they are encoded. Raises NotDecodable."""
         ...
 
     @property

@@ -36,12 +36,12 @@ from ..core.host import facts_of
 from ..core.ready import Ready
 from ..core.records import Kind, Message, Record, RunRow, Status
 from ..errors import PerdureError, StoreCorrupt
-from ..stores.base import AttemptRow, Lease, Reply, RunEnd, StateRow, Store
+from ..stores.base import AttemptRow, JobRow, Lease, Reply, RunEnd, StateRow, Store
 from .children import Children
 from .clock import Clock, Source
 from .closing import Closing
 from .committer import Committer
-from .definitions import WorkflowDefinition
+from .definitions import StepCallLike, WorkflowDefinition
 from .effects import Effects, Recorder
 from .reads import Reads
 from .registry import Registry
@@ -91,24 +91,35 @@ class Driver:
         self.timers.residents = self.residents
         self.loading: set[int] = set()
         """Runs that are being read from the store, or claimed."""
-        self.want: Callable[[int], None] = lambda number: None
-        """Bring a run into memory soon; set by `Recovery`."""
-        self.bring_back: Callable[[Iterable[int]], None] = lambda numbers: None
-        """The same for runs that have just become this worker's, with what was sent to them before."""
         self.is_trying_parked = False
         """Whether parked runs are being tried again beside all else."""
         self.claiming = False
         """Whether runs are being claimed."""
+        self.claiming_jobs = False
+        """Whether jobs are."""
         self._idle: OrderedDict[int, Resident] = OrderedDict()
         self._residents_kept = residents_kept
         self.ending: set[int] = set()
         """Runs whose end, or parking, is on its way to disk: they may not be loaded meanwhile."""
+        self.jobs: dict[tuple[int, str], asyncio.Task[None]] = {}
+        """Steps of queued jobs that run here, by run and key."""
+        self.stopped = False
+        self._make_hooks()
+
+    def _make_hooks(self) -> None:
+        """What the parts that come after the driver set; till then they do nothing."""
+        self.want: Callable[[int], None] = lambda number: None
+        """Bring a run into memory soon; set by `Recovery`."""
+        self.bring_back: Callable[[Iterable[int]], None] = lambda numbers: None
+        """The same for runs that have just become this worker's, with what was sent to them before."""
         self.retry_messages: Callable[[int], None] = lambda number: None
         """Look again at messages that a run could not take; set by the inbox."""
         self.look_for_messages: Callable[[], None] = lambda: None
         """Look now, and not in a while; set by the inbox."""
         self.look_for_runs: Callable[[], None] = lambda: None
         """Look for runs to claim; set by `Claims`."""
+        self.look_for_jobs: Callable[[], None] = lambda: None
+        """Look for steps to run for others, and which are not wanted any more; set by `Jobs`."""
         self.found_messages: Callable[[list[Message]], None] = lambda messages: None
         """Keep what was sent to a run before it was claimed; set by the inbox, as are the next three."""
         self.handle_first: Callable[[RunRow], bool] = lambda row: False
@@ -119,7 +130,6 @@ class Driver:
         """Forget what waits for a run that is another worker's."""
         self.set_aside: Callable[[int, StoreCorrupt], None] = lambda number, error: None
         """Park a run of which something is damaged on disk; set by `Recovery`."""
-        self.stopped = False
 
     # -- bringing a run in -----------------------------------------------------------------------
 
@@ -143,7 +153,7 @@ class Driver:
 
     def room(self, capacity: int, *, most: int) -> int:
         """How many runs may be claimed, at most so many: a step for each, beside those that are under way."""
-        left = capacity - len(self.loading)
+        left = capacity - len(self.loading) - len(self.jobs)
         if left - len(self.residents) >= most:
             return most
         return min(most, left - sum(len(resident.in_flight) for resident in self.residents.values()))
@@ -248,6 +258,9 @@ class Driver:
         task = resident.in_flight.pop(pending.key, None)
         if task is not None:
             task.cancel()
+        elif resident.jobs and pending.key in resident.jobs:
+            resident.jobs.discard(pending.key)
+            self.withdraw_jobs(resident.number, pending.key)
         elif isinstance(pending, StartChild | AwaitChild):
             self.children.cancel(resident, pending.key)
 
@@ -308,6 +321,41 @@ class Driver:
         """A step returned: record the result."""
         resident.in_flight.pop(pending.key, None)
         self.record(resident, Kind.STEP, pending.key, pending.digest, payload, value)
+
+    def step_queued(self, resident: Resident, pending: RunStep) -> None:
+        """A step is for workers with a tag: queue it, unless it is. What it comes to is sent to the run."""
+        if resident.jobs is None:
+            resident.jobs = set()
+        resident.jobs.add(pending.key)
+        call: StepCallLike = pending.call
+        definition = call.definition
+        assert definition.worker is not None, "only a step that asks for a worker is queued"
+        asked_at_ms = round(pending.asked_at_s * 1000)
+        place = (resident.number, pending.key, definition.worker, definition.name, definition.source)
+        self.committer.batch.jobs.append(JobRow(*place, pending.digest, call.data, asked_at_ms))
+        self.committer.schedule()
+        if self.effects.tags and definition.worker in self.effects.tags:
+            self.committer.after_commit(lambda error: self.look_for_jobs())
+
+    def queue_anew(self, resident: Resident, pending: RunStep) -> None:
+        """Queue a step again as soon as its outcome, which is not wanted, is off the disk."""
+        self.committer.after_commit(lambda error: self._queue_now(resident, pending, error))
+
+    def _queue_now(self, resident: Resident, pending: RunStep, error: Exception | None) -> None:
+        if error is not None or resident.closing or pending.key not in (resident.jobs or ()):
+            return
+        if self.residents.get(resident.number) is resident:
+            self.step_queued(resident, pending)
+        else:
+            self.want(resident.number)  # it was evicted meanwhile: loaded again, it asks again
+
+    def withdraw_jobs(self, run: int, key: str = "") -> None:
+        """Nobody waits any more for a step that was queued; an empty key: for any of the run's."""
+        self.committer.batch.withdrawn.append((run, key))
+        self.committer.schedule()
+        for place, task in list(self.jobs.items()):
+            if place[0] == run and key in ("", place[1]):
+                task.cancel()
 
     def step_in_transaction(
         self, resident: Resident, pending: RunStep, work: Callable[[Any], bytes]
@@ -408,7 +456,8 @@ class Driver:
 
     def _running_steps(self) -> list[asyncio.Task[None]]:
         """Those that wait for their next attempt among them."""
-        return [task for resident in self.residents.values() for task in resident.in_flight.values() if task]
+        own = (task for resident in self.residents.values() for task in resident.in_flight.values() if task)
+        return [*own, *self.jobs.values()]
 
     def _cancel_steps(self) -> list[asyncio.Task[None]]:
         tasks = self._running_steps()

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..codec.failures import describe_failure, encode_failure, step_failed
 from ..core.commands import RunStep
 from ..errors import Attempt, StepError
 from ..stores.base import AttemptRow, Store
-from .attempt import Lent, StepInfo, current_attempt
+from .attempt import Attempting, Lent, StepInfo, current_attempt
 from .clock import Clock, Source
 from .definitions import StepCallLike
 from .limits import Limits
@@ -26,15 +26,47 @@ from .resident import Resident
 from .threads import Threads
 
 
-class Recorder(Protocol):
+class OwnerFacts(Protocol):
+    """What a step may know of the run that asked for it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def workflow(self) -> str: ...
+    @property
+    def seed(self) -> bytes: ...
+
+
+class Owner(Protocol):
+    """The run that asked for a step, wherever it is."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def row(self) -> OwnerFacts: ...
+    @property
+    def attempts(self) -> dict[str, list[AttemptRow]] | None: ...
+
+
+AnyOwner = TypeVar("AnyOwner", bound=Owner)
+AnyOwner_contra = TypeVar("AnyOwner_contra", bound=Owner, contravariant=True)
+
+
+class Outcomes(Protocol[AnyOwner_contra]):
+    """Who is told what came of a step."""
+
+    def step_done(self, owner: AnyOwner_contra, pending: RunStep, payload: bytes, value: Any, /) -> None: ...
+    def step_failed(self, owner: AnyOwner_contra, pending: RunStep, error: BaseException, /) -> None: ...
+    def attempt_made(self, row: AttemptRow) -> None: ...
+
+
+class Recorder(Outcomes[Resident], Protocol):
     """The driver, as the effects see it."""
 
     store: Store
     look_for_runs: Callable[[], None]
 
-    def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None: ...
-    def step_failed(self, resident: Resident, pending: RunStep, error: BaseException) -> None: ...
-    def attempt_made(self, row: AttemptRow) -> None: ...
+    def step_queued(self, resident: Resident, pending: RunStep) -> None: ...
     def step_in_transaction(
         self, resident: Resident, pending: RunStep, work: Callable[[Any], bytes]
     ) -> asyncio.Future[None]: ...
@@ -48,6 +80,8 @@ class Effects:
         self.clock = clock
         self.source = source
         self.loop = asyncio.get_running_loop()
+        self.tags: frozenset[str] | None = frozenset()
+        """Which of the steps that ask for a worker are run here; None: all, and nobody else runs any."""
         self.closed = False
         """Whether the engine closes: no step begins any more."""
         self.waiting = 0
@@ -60,13 +94,18 @@ class Effects:
         if self.closed:
             resident.in_flight[pending.key] = None  # for the next engine to run
             return
-        running = RunningStep(self, resident, pending)
+        tag = pending.call.definition.worker
+        if tag is not None and self.tags is not None and (tag not in self.tags or resident.asks_again):
+            # One that is asked for again may be in the hands of another worker: the queue knows.
+            self.recorder.step_queued(resident, pending)
+            return
+        running = RunningStep(self, self.recorder, resident, pending)
         # Made directly, and not by loop.create_task, which costs as much again as the task.
         task: asyncio.Task[None] = asyncio.Task(running.run(), loop=self.loop, name=pending.key)
         resident.in_flight[pending.key] = task
 
     async def call_elsewhere(
-        self, call: StepCallLike, running: RunningStep, begun: Callable[[], None] | None = None
+        self, call: StepCallLike, attempt: Attempting, begun: Callable[[], None] | None = None
     ) -> Any:
         """Run a step's function on a thread or in a process; `begun` is called when its turn has come."""
         definition = call.definition
@@ -83,7 +122,7 @@ class Effects:
             return await self._threads.call(work)
         if self._processes is None:
             self._processes = Processes()
-        return await self._processes.run(definition, call.data, running.info(), begun)
+        return await self._processes.run(definition, call.data, attempt.info(), begun)
 
     async def stop(self) -> None:
         """Let the pools go. Threads that still run are left to end by themselves."""
@@ -93,7 +132,7 @@ class Effects:
             await self._processes.stop()
 
 
-class RunningStep:
+class RunningStep(Generic[AnyOwner]):
     """One step under way, over all its attempts."""
 
     __slots__ = (
@@ -102,15 +141,19 @@ class RunningStep:
         "_info",
         "_last_details",
         "_limits",
+        "_outcomes",
+        "_owner",
         "_pending",
-        "_resident",
         "_said",
         "number",
     )
 
-    def __init__(self, effects: Effects, resident: Resident, pending: RunStep) -> None:
+    def __init__(
+        self, effects: Effects, outcomes: Outcomes[AnyOwner], owner: AnyOwner, pending: RunStep
+    ) -> None:
         self._effects = effects
-        self._resident = resident
+        self._outcomes = outcomes
+        self._owner = owner
         self._pending = pending
         self._failed: list[Attempt] | None = None
         self._last_details: bytes | None = None
@@ -118,8 +161,8 @@ class RunningStep:
         self._info: StepInfo | None = None
         self._limits: Limits | None = None
         self.number = 1
-        if resident.attempts:
-            self._take_up(resident.attempts.get(pending.key, []))
+        if owner.attempts:
+            self._take_up(owner.attempts.get(pending.key, []))
 
     def _take_up(self, earlier: list[AttemptRow]) -> None:
         """Go on where an earlier life of this run stood."""
@@ -152,8 +195,8 @@ class RunningStep:
             except asyncio.CancelledError:
                 if _was_asked_to_stop():
                     raise
-                what = f"Step {definition.name!r} of run {self._resident.row.id!r} was cancelled from inside."
-                self._effects.recorder.step_failed(self._resident, pending, StepError(what))
+                what = f"Step {definition.name!r} of run {self._owner.row.id!r} was cancelled from inside."
+                self._outcomes.step_failed(self._owner, pending, StepError(what))
                 return
             except (KeyboardInterrupt, GeneratorExit):
                 raise
@@ -165,12 +208,13 @@ class RunningStep:
                 call.is_stale = True  # the attempt may have changed them
             else:
                 self._info = None  # it holds this, and so a step that asked would be left to the collector
-                self._effects.recorder.step_done(self._resident, pending, payload, value)
+                self._outcomes.step_done(self._owner, pending, payload, value)
                 return
 
     async def _in_transaction(self, call: StepCallLike) -> None:
         """An attempt whose writes are committed together with its result."""
-        definition, context = call.definition, copy_context()
+        definition, context, owner = call.definition, copy_context(), self._owner
+        assert isinstance(owner, Resident), "only a run's own worker writes its record"
 
         def work(connection: Any) -> bytes:
             info = self.info()
@@ -181,7 +225,7 @@ class RunningStep:
                 info.lend(None)
 
         recorder = self._effects.recorder
-        await recorder.step_in_transaction(self._resident, self._pending, work)
+        await recorder.step_in_transaction(owner, self._pending, work)
         if self.info().has_drawn:
             recorder.look_for_runs()  # it started some, which are free now
         self._info = None
@@ -214,7 +258,7 @@ class RunningStep:
     def info(self) -> StepInfo:
         """What the step may know of itself in this attempt."""
         if self._info is None:
-            row = self._resident.row
+            row = self._owner.row
             call: StepCallLike = self._pending.call
             self._info = StepInfo(
                 self,
@@ -241,14 +285,14 @@ class RunningStep:
             self._limits.beat()
         if details is not None:
             now_ms = self._effects.clock.now_ms()
-            row = AttemptRow(self._resident.number, self._pending.key, number, None, details, now_ms)
-            self._effects.recorder.attempt_made(row)
+            row = AttemptRow(self._owner.number, self._pending.key, number, None, details, now_ms)
+            self._outcomes.attempt_made(row)
 
     # -- after an attempt ------------------------------------------------------------------------
 
     def _after_failure(self, error: BaseException) -> int | None:
         """Write the attempt down. How long to wait for the next; None when there is none."""
-        effects, resident, pending = self._effects, self._resident, self._pending
+        effects, owner, pending = self._effects, self._owner, self._pending
         call: StepCallLike = pending.call
         definition = call.definition
         retry = definition.retry
@@ -257,18 +301,18 @@ class RunningStep:
         failed = self._failed = self._failed or []
         failed.append(Attempt(self.number, describe_failure(failure), now_ms))
         if retry.gives_up_on(error):
-            effects.recorder.step_failed(resident, pending, error)
+            self._outcomes.step_failed(owner, pending, error)
             return None
         wait_ms = retry.delay_ms(self.number, drawn=effects.source.draw())
         late = definition.deadline_ms is not None and (
             now_ms + wait_ms >= round(pending.asked_at_s * 1000) + definition.deadline_ms
         )
         if self.number >= retry.attempts or late:
-            whole = step_failed(error, step=definition.name, attempts=tuple(failed), run_id=resident.row.id)
-            effects.recorder.step_failed(resident, pending, whole)
+            whole = step_failed(error, step=definition.name, attempts=tuple(failed), run_id=owner.row.id)
+            self._outcomes.step_failed(owner, pending, whole)
             return None
-        row = AttemptRow(resident.number, pending.key, self.number, failure, self._said, now_ms)
-        effects.recorder.attempt_made(row)
+        row = AttemptRow(owner.number, pending.key, self.number, failure, self._said, now_ms)
+        self._outcomes.attempt_made(row)
         self._last_details = self._said or self._last_details
         self.number += 1
         self._info = None

@@ -13,6 +13,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
+from ..core.commands import RunStep
 from ..core.records import Kind, Message, MessageKind, Record, RunRow, Status
 from ..errors import (
     PerdureError,
@@ -25,6 +26,7 @@ from ..errors import (
 )
 from ..stores.base import DROPPED, MessagePage, Reply, Store
 from .closing import decode_end
+from .jobs import decode_outcome
 from .resident import Resident
 
 if TYPE_CHECKING:
@@ -203,6 +205,8 @@ class Inbox:
                 self._cancel(resident, message)
             case MessageKind.CHILD_ENDED:
                 self._child_ended(resident, message)
+            case MessageKind.STEP_ENDED:
+                self._step_ended(resident, message)
             case _:
                 raise AssertionError(f"no such message: {message!r}")
 
@@ -286,6 +290,20 @@ class Inbox:
         if not children and not self._has_left(resident) and resident.awaits_children:
             resident.awaits_children = False
             self.retry_waiting(resident.number)
+
+    def _step_ended(self, resident: Resident, message: Message) -> None:
+        key = message.name
+        self._take(message)
+        pending = resident.execution.pending_call(key)
+        if not resident.jobs or key not in resident.jobs or not isinstance(pending, RunStep):
+            return  # the call was cancelled: nobody waits
+        outcome = decode_outcome(message.payload or b"")
+        if outcome.digest != pending.digest:
+            self._driver.queue_anew(resident, pending)  # the code now calls it with other arguments
+            return
+        resident.jobs.discard(key)
+        kind = Kind.STEP if outcome.ok else Kind.STEP_FAILED
+        self._driver.record(resident, kind, key, pending.digest, outcome.payload)
 
     def _terminate(self, row: RunRow, resident: Resident | None, message: Message) -> None:
         self._unwait(message)

@@ -6,6 +6,8 @@ always, by a commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..stores.base import Lease, Store
 from .clock import Armed, Clock
 from .committer import Committer
@@ -18,10 +20,11 @@ _GLANCE_MAY_TAKE_MS = 2_000
 class LeaseKeeper:
     """Holds the lease of one worker on one store."""
 
-    def __init__(self, store: Store, clock: Clock, worker: str) -> None:
+    def __init__(self, store: Store, clock: Clock, worker: str, tags: Sequence[str]) -> None:
         self._store = store
         self._clock = clock
         self._worker = worker
+        self._tags = tags
         self._lease: Lease | None = None
         self._armed: Armed | None = None
         self._committer: Committer | None = None
@@ -30,7 +33,8 @@ class LeaseKeeper:
 
     def acquire(self) -> Lease:
         """Take a lease. Raises StoreInUse where the store has as many workers as it can bear."""
-        self._lease = self._store.acquire(self._worker, now_ms=self._clock.now_ms(), ttl_ms=LEASE_MS)
+        now_ms = self._clock.now_ms()
+        self._lease = self._store.acquire(self._worker, now_ms=now_ms, ttl_ms=LEASE_MS, tags=self._tags)
         return self._lease
 
     def start(self, committer: Committer) -> None:

@@ -9,11 +9,12 @@ from types import CodeType, FrameType
 from ..core.dropping import close_coroutine
 from ..core.loop import RunLoop
 from .effects import RunningStep
+from .resident import Resident
 
 _PUMPING: frozenset[CodeType] = frozenset(
     {RunLoop.pump.__code__, RunLoop.look.__code__, close_coroutine.__code__}
 )
-_ENDS = _PUMPING | {RunningStep.run.__code__}
+_ENDS = _PUMPING | {RunningStep[Resident].run.__code__}
 _TURNING = frozenset({"_run_once", "run_forever", "run_until_complete", "run"})
 _LOOPS = frozenset({"asyncio", "uvloop"})
 _LIBRARIES = sys.stdlib_module_names | {"perdure"}

@@ -28,9 +28,12 @@ class Lookout:
         store: Store,
         look_for_messages: Callable[[], None],
         look_for_runs: Callable[[], None],
+        look_for_more: Callable[[], None],
         glance: Callable[[], None],
     ) -> None:
+        """`glance` asks whether there are messages or runs; `look_for_more`: for what it does not tell."""
         self._store = store
+        self._look_for_more = look_for_more
         self._look_for_messages = look_for_messages
         self._look_for_runs = look_for_runs
         self._glance = glance
@@ -59,6 +62,7 @@ class Lookout:
     def _look(self) -> None:
         self._look_for_messages()
         self._look_for_runs()
+        self._look_for_more()
 
     def _hear(self) -> None:
         """The store tells, on a thread of its own."""
@@ -83,9 +87,13 @@ class Lookout:
 
     def _tick_server(self) -> None:
         self._timer = self._loop.call_later(_TICK_OF_SERVER_S, self._tick_server)
-        self._glance()
+        self._ask()
 
     def _tick_deaf(self) -> None:
         """A server that cannot tell, behind a pooler perhaps, is asked more often."""
         self._timer = self._loop.call_later(_TICK_OF_SERVER_S / 4, self._tick_deaf)
+        self._ask()
+
+    def _ask(self) -> None:
         self._glance()
+        self._look_for_more()

@@ -275,7 +275,9 @@ class Recovery:
                 resident.attempts = {}
                 for attempt in loaded.attempts:
                     resident.attempts.setdefault(attempt.key, []).append(attempt)
+            resident.asks_again = True
             driver.carry_out(resident)
+            resident.asks_again = False
             if resident.crashes and resident.stored_wake_ms and not resident.is_idle:
                 driver.store_wake(resident, 0)  # should the worker die again, it was under way
             driver.wake_if_due(resident)

@@ -14,8 +14,8 @@ class Resident:
     """The worker's side of one run. Its execution is the pure side."""
 
     __slots__ = (
-        "armed_at_ms", "attempts", "awaits_children", "cancel_reason", "closing", "crashes", "execution",
-        "in_flight", "last_at_ms", "number", "recorded", "row", "seq", "stored_wake_ms",
+        "armed_at_ms", "asks_again", "attempts", "awaits_children", "cancel_reason", "closing", "crashes",
+        "execution", "in_flight", "jobs", "last_at_ms", "number", "recorded", "row", "seq", "stored_wake_ms",
     )  # fmt: skip
 
     def __init__(self, row: RunRow, execution: Execution) -> None:
@@ -31,6 +31,10 @@ class Resident:
         """What the worker owes an answer for, by key: a step's task, or None for a child being started."""
         self.attempts: dict[str, list[AttemptRow]] | None = None
         """Of a run that was loaded: attempts of steps that are not done."""
+        self.jobs: set[str] | None = None
+        """Keys of steps that are queued for other workers; None: there never was one."""
+        self.asks_again = False
+        """Whether what the run asks for now may have been asked for in an earlier life."""
         self.stored_wake_ms: int | None = row.wake_at_ms
         self.crashes = row.crashes
         self.armed_at_ms: int | None = None
@@ -58,6 +62,8 @@ class Resident:
             if task is not None:
                 task.cancel()
         self.in_flight.clear()
+        if self.jobs:
+            self.jobs.clear()
 
     @property
     def is_idle(self) -> bool:

@@ -46,6 +46,10 @@ class Worker(Protocol):
         """Add a record; it is delivered to the run when it is on disk."""
         ...
 
+    def withdraw_jobs(self, run: int) -> None:
+        """Nobody waits any more for the steps of a run that were queued for others."""
+        ...
+
     def carry_out(self, resident: Resident) -> None:
         """Do what a run asked for, and look what it waits for now."""
         ...

@@ -61,6 +61,11 @@ def read_address(url: str) -> Address:
     return Address(url, f"{host}:{port}", namespace, task_queue, _seconds(url, lost_after))
 
 
+def queue_of_tag(task_queue: str, tag: str) -> str:
+    """Where the steps go that ask for a worker with this tag."""
+    return f"{task_queue}.{tag}"
+
+
 def _seconds(url: str, text: str) -> float:
     try:
         seconds = float(text)

@@ -32,6 +32,7 @@ from ..core.records import Kind
 from ..errors import ConflictError, RunCancelled, RunFailed, RunTerminated, StepError
 from ..runtime.children import ChildOptions
 from ..runtime.definitions import WorkflowCallLike
+from .address import queue_of_tag
 from .payloads import TAGS, Asked, Beginning, activity_id, fit, seed_of
 
 _NO_LIMIT = timedelta(days=3_650)
@@ -74,10 +75,12 @@ class Calls:
     def start_step(self, pending: RunStep) -> None:
         """Ask for a step: an activity of its name, whose id is the call's key."""
         call: StepCall[Any] = pending.call
+        tag = call.definition.worker
         asked = Asked(call.definition.source, pending.key, self._facts.seed.hex())
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             call.definition.name,
             args=[fit(call.data, call.describe()), msgspec.json.encode(asked)],
+            task_queue=None if tag is None else queue_of_tag(workflow.info().task_queue, tag),
             activity_id=activity_id(pending.key, self._times_parked),
             start_to_close_timeout=_NO_LIMIT,
             heartbeat_timeout=self._lost_after,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from temporalio.worker import Worker
@@ -13,7 +13,7 @@ from .address import connect, read_address
 from .cluster import Cluster
 from .door import TemporalDoor
 from .steps import Steps
-from .workflows import Hosts, make_worker
+from .workflows import Hosts, make_step_worker, make_worker
 
 
 async def open_door(url: str) -> TemporalDoor:
@@ -29,37 +29,46 @@ async def open_worker(
     *,
     capacity: int,
     residents_kept: int,
+    tags: Sequence[str],
 ) -> TemporalDoor:
-    """Connect, and serve the URL's task queue until the door is closed. Raises as `open_door`."""
+    """Connect, and serve the URL's task queue, and those of `tags`, until the door is closed.
+
+    Raises as `open_door`.
+    """
     address = read_address(url)
     client = await connect(address)
     steps, hosts = Steps(address.lost_after_s), Hosts(registry, address.lost_after_s)
-    worker = make_worker(client, address, hosts, steps, capacity=capacity, residents_kept=residents_kept)
-    serving = _Serving(worker, hosts, steps, on_fatal)
+    workers = [
+        make_worker(client, address, hosts, steps, capacity=capacity, residents_kept=residents_kept),
+        *(make_step_worker(client, address, steps, tag, capacity=capacity) for tag in tags),
+    ]
+    serving = _Serving(workers, hosts, steps, on_fatal)
     return TemporalDoor(Cluster(client, address), define=registry.add, stop=serving.stop)
 
 
 class _Serving:
-    """A Temporal worker at work."""
+    """Temporal workers at work."""
 
     def __init__(
-        self, worker: Worker, hosts: Hosts, steps: Steps, on_fatal: Callable[[BaseException], None]
+        self, workers: Sequence[Worker], hosts: Hosts, steps: Steps, on_fatal: Callable[[BaseException], None]
     ) -> None:
-        self._worker = worker
+        self._workers = workers
         self._hosts = hosts
         self._steps = steps
         self._on_fatal = on_fatal
-        self._task = asyncio.get_running_loop().create_task(worker.run())
-        self._task.add_done_callback(self._has_ended)
+        self._tasks = [asyncio.get_running_loop().create_task(worker.run()) for worker in workers]
+        for task in self._tasks:
+            task.add_done_callback(self._has_ended)
 
     def _has_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_fatal(error)
 
     async def stop(self) -> None:
-        """Let go of the task queue. Steps under way are cancelled, and run again elsewhere."""
-        with suppress(Exception):  # who waits has heard of it by on_fatal
-            await self._worker.shutdown()
-            await self._task
+        """Let go of the task queues. Steps under way are cancelled, and run again elsewhere."""
+        for worker, task in zip(self._workers, self._tasks, strict=True):
+            with suppress(Exception):  # who waits has heard of it by on_fatal
+                await worker.shutdown()
+                await task
         self._hosts.drop_all()
         await self._steps.stop()

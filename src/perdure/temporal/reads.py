@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
 from ..core.records import Message, Record, RunRow, Status
 from ..errors import PerdureError, StoreUnavailable
-from ..stores.base import AttemptRow, RunQuery, StateRow, Store, WorkerRow
+from ..stores.base import AttemptRow, JobStand, RunQuery, StateRow, Store, WorkerRow
 from .cluster import Cluster, keep
 from .rows import (
     TEMPORALS_WORD,
@@ -240,6 +240,14 @@ class Reads:
     async def messages_for(self, run: int) -> list[Message]:
         """None: Temporal has taken them into the history when it has them at all."""
         return []
+
+    async def jobs(self, run: int) -> list[JobStand]:
+        """None: what waits in a task queue, Temporal's own tools say."""
+        return []
+
+    async def waiting_jobs(self) -> dict[str, int]:
+        """The same."""
+        return {}
 
     # -- the cluster -----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from temporalio.worker import (
 
 from ..blocks.workflow import Workflow
 from ..runtime.registry import Registry
-from .address import LOST_AFTER_S, Address
+from .address import LOST_AFTER_S, Address, queue_of_tag
 from .hosted import HostedRun
 from .payloads import CONVERTER
 from .steps import Steps
@@ -129,6 +129,23 @@ def make_worker(
         max_heartbeat_throttle_interval=_BEAT_AT_LEAST,
         default_heartbeat_throttle_interval=_BEAT_AT_LEAST,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=address.lost_after_s),
+    )
+
+
+def make_step_worker(client: Client, address: Address, steps: Steps, tag: str, *, capacity: int) -> Worker:
+    """A Temporal worker for the steps that ask for a worker with a tag, on a task queue of their own."""
+
+    @activity.defn(dynamic=True)
+    async def step(args: Sequence[RawValue]) -> bytes:
+        return await steps.run(args)
+
+    return Worker(
+        client,
+        task_queue=queue_of_tag(address.task_queue, tag),
+        activities=[step],
+        max_concurrent_activities=min(capacity, _STEPS_AT_ONCE),
+        max_heartbeat_throttle_interval=_BEAT_AT_LEAST,
+        default_heartbeat_throttle_interval=_BEAT_AT_LEAST,
     )
 
 

@@ -78,7 +78,11 @@ class HarnessEngine(Engine):
     on_asked: OnAsked | None = None
     """Hears of each step that a run asks for, in this life or again after a crash."""
 
+    serves: frozenset[str] | None = None
+    """Its tags; None: all, and what asks for a worker runs in place."""
+
     async def _open(self, store: Store) -> None:
+        self._tags = self.serves
         self.faulty = store if isinstance(store, FaultyStore) else FaultyStore(store)
         # A FaultyStore passes on what it does not define, which a type checker cannot see.
         await super()._open(cast(Store, self.faulty))
@@ -120,14 +124,15 @@ class HarnessEngine(Engine):
     def running_steps(self) -> int:
         """Steps whose function runs now; not those that wait for their next attempt."""
         driver = self.driver
-        return sum(len(run.in_flight) for run in driver.residents.values()) - driver.effects.waiting
+        own = sum(len(run.in_flight) for run in driver.residents.values())
+        return own + len(driver.jobs) - driver.effects.waiting
 
     @property
     def is_quiet(self) -> bool:
         """Whether all that was done is on disk, and told to the runs."""
         committer = self.driver.committer
         driver = self.driver
-        busy = driver.loading or driver.claiming or driver.is_trying_parked
+        busy = driver.loading or driver.claiming or driver.claiming_jobs or driver.is_trying_parked
         return committer.error is not None or (committer.is_idle and not busy)
 
     def next_ms(self) -> int | None:

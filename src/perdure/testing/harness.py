@@ -65,10 +65,12 @@ class Harness(Client):
         workflows: Iterable[Workflow[Any, Any]] | None = None,
         residents_kept: int = RESIDENTS_KEPT,
         time_flies: bool = False,
+        tags: Iterable[str] | None = None,
     ) -> None:
         """`path`: the store's file; by default one of its own, which goes with the harness.
 
         `time_flies`: whenever only time can get a run on, the clock goes to that time by itself.
+        `tags`: those of its engine; by default all, and a step that asks for a worker runs in place.
         """
         self._folder = None if path is not None else tempfile.TemporaryDirectory(prefix="perdure-")
         where = os.fspath(path) if path is not None else os.path.join(self._folder.name, "runs.db")  # type: ignore[union-attr]
@@ -79,6 +81,7 @@ class Harness(Client):
         self._ran = RanBefore()
         self._residents_kept = residents_kept
         self._time_flies = time_flies
+        self._tags = None if tags is None else frozenset(tags)
         self._pilot: asyncio.Task[None] | None = None
         self._asked: dict[tuple[int, str], Asked] = {}
         self._was_opened = False
@@ -97,6 +100,7 @@ class Harness(Client):
         )
         engine.ran = self._ran
         engine.on_asked = self._note_asked
+        engine.serves = self._tags
         return engine
 
     def _note_asked(self, resident: Resident, pending: RunStep) -> None:

@@ -59,7 +59,8 @@ def _lines(url: str, health: Health, *, asked_modules: bool) -> Iterator[str]:
         yield f"{'worker':<14}none is running"
     for worker in health.workers:
         since, until = clock_time(worker.since), clock_time(worker.until)
-        yield f"{'worker':<14}{worker.name}, since {since}, lease until {until}"
+        tags = f", tags {', '.join(worker.tags)}" if worker.tags else ""
+        yield f"{'worker':<14}{worker.name}, since {since}, lease until {until}{tags}"
     counts = ", ".join(f"{count:,} {word}" for word, count in health.counts.items())
     yield f"{'runs':<14}{counts or 'none'}"
     if health.parked:
@@ -68,6 +69,12 @@ def _lines(url: str, health: Health, *, asked_modules: bool) -> Iterator[str]:
     for run in health.parked:
         yield f"  {run.id} ({run.workflow}): {run.error or 'no reason is recorded'}"
         yield f"    perdure resume {shlex.quote(run.id)}"
+    if health.unserved:
+        yield ""
+        yield "Steps that wait for a worker with a tag that none has:"
+    for tag, count in health.unserved.items():
+        yield f"  {tag}: {many(count, 'step')}"
+        yield f"    perdure worker MODULE --tag {shlex.quote(tag)}"
     if health.undefined:
         yield ""
         yield "Open runs whose workflow none of the modules defines:"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...client import Client
-from ...views import Entry, RunStatus, Timeline
+from ...views import Entry, RunStatus, Timeline, WorkerView
 from .endings import BadInput, with_client
 from .options import DEFAULT_STORE, DebugOption, JsonOption, RunId, StoreOption
 from .output import COLOURS, age, between_ms, clock_time, console, duration, many, print_json, shorten, to_ms
@@ -44,7 +44,7 @@ def show(
         if as_json:
             print_json(timeline)
         else:
-            _print(timeline, client.now_ms(), has_worker=bool(workers))
+            _print(timeline, client.now_ms(), workers)
 
     with_client(work, store=store, debug=debug)
 
@@ -77,7 +77,7 @@ def state(
 # -- the page --------------------------------------------------------------------------------------
 
 
-def _print(timeline: Timeline, now_ms: int, *, has_worker: bool) -> None:
+def _print(timeline: Timeline, now_ms: int, workers: list[WorkerView]) -> None:
     width = min(console().width, _WIDEST)
     out = console()
     out.print(_title(timeline), width=width)
@@ -87,7 +87,7 @@ def _print(timeline: Timeline, now_ms: int, *, has_worker: bool) -> None:
         out.print(f"  Earlier entries left out: {timeline.left_out:,}. --all shows them.\n")
     out.print(_journal(timeline, width), width=width)
     for title, lines in (
-        ("waits for", list(_waits(timeline, now_ms, width, has_worker=has_worker))),
+        ("waits for", list(_waits(timeline, now_ms, width, workers))),
         ("children", list(_children(timeline))),
         ("state", list(_states(timeline, width))),
     ):
@@ -231,13 +231,14 @@ def _took(entry: Entry) -> str:
 # -- what it waits for -----------------------------------------------------------------------------
 
 
-def _waits(timeline: Timeline, now_ms: int, width: int, *, has_worker: bool) -> Iterator[str]:
+def _waits(timeline: Timeline, now_ms: int, width: int, workers: list[WorkerView]) -> Iterator[str]:
+    has_worker = bool(workers)
     if timeline.run.status is RunStatus.PARKED:
         yield "a person"
         return
     if timeline.run.status is not RunStatus.RUNNING:
         return
-    yield from _steps_under_way(timeline, now_ms, width)
+    yield from _steps_under_way(timeline, now_ms, width, {tag for each in workers for tag in each.tags})
     for child in timeline.children:
         if child.status.is_open:
             yield f"child {child.id} ({child.status.value})"
@@ -247,7 +248,7 @@ def _waits(timeline: Timeline, now_ms: int, width: int, *, has_worker: bool) -> 
         yield f"time, until {clock_time(timeline.wake_at)} ({when}), or a message"
     elif timeline.is_active and not timeline.under_way:
         yield "a step, or other work of its worker's" if has_worker else "a worker: it has work to do"
-    elif timeline.run.status is RunStatus.RUNNING and not timeline.is_active:
+    elif not timeline.is_active and not timeline.under_way:
         yield "a message: a signal, an update, the end of a child"
     for message in timeline.messages:
         name = f" {message.name}" if message.name else ""
@@ -259,9 +260,14 @@ def _waits(timeline: Timeline, now_ms: int, width: int, *, has_worker: bool) -> 
         yield "(no worker is running on this store)"
 
 
-def _steps_under_way(timeline: Timeline, now_ms: int, width: int) -> Iterator[str]:
+def _steps_under_way(timeline: Timeline, now_ms: int, width: int, served: set[str]) -> Iterator[str]:
     for step in timeline.under_way:
         line = f"step {step.name}, attempt {step.attempt}"
+        if step.worker is not None:
+            line += f", at worker {step.worker}"
+        elif step.tag is not None:
+            line += f", which waits for a worker with tag {step.tag}"
+            line += "" if step.tag in served else " (there is none)"
         if step.heartbeat_at is not None:
             line += f", heartbeat {age(now_ms - to_ms(step.heartbeat_at))} ago"
             if step.heartbeat is not None:

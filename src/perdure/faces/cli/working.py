@@ -35,6 +35,12 @@ def worker(
         int | None,
         typer.Option(min=1, help="Steps under way with which a worker takes up no more runs; else 10,000."),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TAG", help="Also run any run's steps that ask for it, @step(worker=TAG); repeatable."
+        ),
+    ] = None,
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds that steps under way get when it is to stop.")
     ] = 10.0,
@@ -55,14 +61,17 @@ def worker(
         options = [f"--grace={grace}", *["--json"] * as_json, *["--debug"] * debug]
         if capacity is not None:
             options.append(f"--capacity={capacity}")
+        options += [f"--tag={each}" for each in tag or ()]
         conclude(keep_fleet([*modules, *options], processes, store=store), debug=debug)
     else:
-        serving = _serve(modules, store=store, capacity=capacity, grace_s=grace, as_json=as_json)
+        serving = _serve(
+            modules, store=store, capacity=capacity, tags=tag or [], grace_s=grace, as_json=as_json
+        )
         conclude(serving, debug=debug)
 
 
 async def _serve(
-    modules: list[str], *, store: str, capacity: int | None, grace_s: float, as_json: bool
+    modules: list[str], *, store: str, capacity: int | None, tags: list[str], grace_s: float, as_json: bool
 ) -> ExitCode:
     from ...engine import CAPACITY, Engine
 
@@ -70,8 +79,8 @@ async def _serve(
     stop = _Stop()
     stop.listen()
     while not stop.asked.is_set():
-        async with Engine(store, capacity=capacity or CAPACITY) as engine:
-            _tell(engine, sorted(definitions), as_json=as_json)
+        async with Engine(store, capacity=capacity or CAPACITY, tags=tags) as engine:
+            _tell(engine, sorted(definitions), tags, as_json=as_json)
             try:
                 await _until_stopped(engine, stop)
             except LeaseLost as error:  # it was paused for too long: it comes back as a new worker
@@ -84,16 +93,19 @@ async def _serve(
     leave(ExitCode.INTERRUPTED if stop.by_key else ExitCode.OK)
 
 
-def _tell(engine: Engine, names: list[str], *, as_json: bool) -> None:
+def _tell(engine: Engine, names: list[str], tags: list[str], *, as_json: bool) -> None:
     """Say who serves what, and what it does not."""
     known = ", ".join(names) or "none"
     say(f"Worker {os.getpid()} on {engine.url}: {many(len(names), 'workflow')} ({known}).")
+    if tags:
+        say(f"It also runs the steps of any run that ask for a worker with: {', '.join(tags)}.")
     say(f"Took up {many(engine.recovered, 'run')} that had not ended. Ctrl-C stops it.")
     if engine.unknown_workflows:
         unknown = ", ".join(sorted(engine.unknown_workflows))
         say(f"Runs of workflows that none of these modules defines wait: {unknown}.")
     if as_json:
-        print_json({"process": os.getpid(), "recovered": engine.recovered, "workflows": names})
+        known = {"workflows": names, "tags": tags}
+        print_json({"process": os.getpid(), "recovered": engine.recovered, **known})
 
 
 class _Stop:

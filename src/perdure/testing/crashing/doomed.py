@@ -9,7 +9,7 @@ called through a watch).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Self, TypeVar
 
@@ -48,9 +48,10 @@ class DoomedStore(FaultyStore):
         self._moment = ""
         self.is_zombie = False
 
-    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int) -> Lease:
+    def acquire(self, worker: str, *, now_ms: int, ttl_ms: int, tags: Sequence[str]) -> Lease:
         """Take the lease: in a later life, as a worker whose clock says that the one before is over."""
-        return self.store.acquire(worker, now_ms=now_ms + self._world.late_ms(ttl_ms), ttl_ms=ttl_ms)
+        late_ms = now_ms + self._world.late_ms(ttl_ms)
+        return self.store.acquire(worker, now_ms=late_ms, ttl_ms=ttl_ms, tags=tags)
 
     def holds_up(self, batch: Batch) -> bool:
         """Whether this commit is held up; comes just before `commit`."""
@@ -288,5 +289,5 @@ class DoomedEngine(HarnessEngine):
             if (error := self._driver.committer.error) is not None:
                 error.__traceback__ = None
             vars(self._driver).clear()
-            self._driver = self._lookout = self._claims = None
+            self._driver = self._lookout = self._claims = self._jobs = None
             self._parked = self._retention = self.on_asked = None
