@@ -306,3 +306,30 @@ def test_a_frequent_read_uses_its_index_and_sorts_nothing(tmp_path: Path, statem
     if statement not in {"counts", "children"}:
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan
     store.close()
+
+
+def test_a_statement_that_was_run_before_is_not_planned_again(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db")
+    lease = store.acquire("w", now_ms=0, ttl_ms=10_000)
+    run = start(store, lease)
+    planned: list[object] = []
+
+    def note(*what: object) -> int:
+        planned.append(what)
+        return apsw.SQLITE_OK
+
+    for connection in (store._database._reader, store._database._writer):
+        connection.authorizer = note  # asked whenever a statement is planned
+
+    def read_and_write(seq: int) -> None:
+        store.commit(lease, Batch(records=[record(run, seq)], wakes=[(seq, 0, run)]))
+        store.records(run)
+        store.claim(lease, workflows=["checkout"], now_ms=seq, limit=10 + seq)
+        store.sleeping_runs(lease, after=(0, seq), until_ms=seq, limit=10 + seq)
+
+    read_and_write(0)
+    was_planned = len(planned)
+    read_and_write(1)
+
+    assert 0 < was_planned == len(planned)
+    store.close()

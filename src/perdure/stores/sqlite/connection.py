@@ -85,7 +85,7 @@ class Database:
         self._failed_sync: StoreUnavailable | None = None
         """Once a sync has failed nothing more is written: what it lost stays lost, though all can read it."""
         with self.faults():
-            self._writer = apsw.Connection(self.path, flags=_FLAGS)
+            self._writer = _connect(self.path)
             try:
                 self._writer.set_busy_timeout(busy_timeout_ms)
                 self.is_read_only = only_look or self._writer.readonly("main")
@@ -93,7 +93,7 @@ class Database:
                 if only_look:
                     _refuse_migration(self._writer, self.url)
                 _prepare(self._writer, url=self.url, read_only=self.is_read_only)
-                self._reader = apsw.Connection(self.path, flags=_FLAGS)
+                self._reader = _connect(self.path)
                 self._reader.set_busy_timeout(busy_timeout_ms)
                 self._reader.execute("PRAGMA query_only = 1")
             except BaseException:
@@ -176,7 +176,7 @@ class Database:
     def second_reader(self) -> Generator[apsw.Connection]:
         """Read for long from one commit, on a connection of one's own."""
         with self.faults():
-            connection = apsw.Connection(self.path, flags=_FLAGS)
+            connection = _connect(self.path)
             try:
                 connection.execute("PRAGMA query_only = 1")
                 connection.execute("BEGIN")
@@ -189,6 +189,14 @@ class Database:
         with self._writing, self._reading, self.faults():
             self._reader.close()
             self._writer.close()
+
+
+def _connect(path: str) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=_FLAGS)
+    # Else SQLite plans many statements anew at each run, in case what is bound now makes another plan
+    # better. It never does here, and planning is most of what a short statement costs.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    return connection
 
 
 class FileSchema:

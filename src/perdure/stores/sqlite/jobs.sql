@@ -31,7 +31,7 @@ SELECT job.asked_at_ms, job.run, job.key, job.crashes + {job_crash} AS died FROM
 WHERE job.lease = ?1 AND job.tag = ?2 AND run.status = 1
 AND (job.step IN (SELECT value FROM json_each(?3)) OR job.source IN (SELECT value FROM json_each(?3)))
 AND (?4 OR died < 2)
-ORDER BY job.asked_at_ms, job.run, job.key LIMIT 0 + ?5
+ORDER BY job.asked_at_ms, job.run, job.key LIMIT ?5
 
 -- name: job_crash
 coalesce((SELECT crashed FROM lease WHERE lease.number = job.lease), 0)

@@ -34,7 +34,7 @@ SELECT number, 100 + coalesce((SELECT sum(size) FROM blob WHERE number IN (run.i
     + coalesce((SELECT sum({payload_bytes}) FROM state WHERE state.run = run.number), 0)
     + coalesce((SELECT sum({attempt_bytes}) FROM attempt WHERE attempt.run = run.number), 0)
     + coalesce((SELECT sum({job_bytes}) FROM job WHERE job.run = run.number), 0)
-FROM run NOT INDEXED WHERE number > ? ORDER BY number LIMIT 0 + ?
+FROM run NOT INDEXED WHERE number > ? ORDER BY number LIMIT ?
 
 -- name: attempt_bytes
 100 + coalesce((SELECT sum(size) FROM blob WHERE blob.number IN (failure, details)), 0)
@@ -55,7 +55,7 @@ SELECT {state_columns} FROM state WHERE run IN (SELECT value FROM json_each(?)) 
 SELECT run, request FROM request WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, request
 
 -- name: moving_replies
-SELECT request, {payload_bytes} FROM reply WHERE request > ? ORDER BY request LIMIT 0 + ?
+SELECT request, {payload_bytes} FROM reply WHERE request > ? ORDER BY request LIMIT ?
 
 -- name: replies_of
 SELECT {reply_columns} FROM reply WHERE request IN (SELECT value FROM json_each(?)) ORDER BY request

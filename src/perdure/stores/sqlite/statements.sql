@@ -1,8 +1,5 @@
 -- Every statement of the SQLite store. A block begins with its name; `{other}`
 -- stands for another block. Tables are in migrations/.
---
--- `LIMIT 0 + ?`: SQLite plans anew at each run of a statement whose LIMIT is a bare
--- mark, since the plan may depend on the number. That doubles what a short read costs.
 
 -- name: run_columns
 run.number, run.id, run.generation, run.workflow, run.status, run.input, run.output, run.seed,
@@ -67,12 +64,12 @@ AND lease.number NOT IN (SELECT job.lease FROM job)
 -- name: free_due
 SELECT wake_at_ms, number FROM run
 WHERE status = 1 AND lease = ?1 AND wake_at_ms <= ?2 AND workflow IN (SELECT value FROM json_each(?3))
-ORDER BY wake_at_ms, number LIMIT 0 + ?4
+ORDER BY wake_at_ms, number LIMIT ?4
 
 -- name: free_with_messages
 SELECT DISTINCT run.number {with_messages}
 AND run.lease NOT IN (SELECT number FROM lease WHERE held)
-AND run.workflow IN (SELECT value FROM json_each(?1)) ORDER BY run.number LIMIT 0 + ?2
+AND run.workflow IN (SELECT value FROM json_each(?1)) ORDER BY run.number LIMIT ?2
 
 -- A parked run can take an update, a cancel, a terminate and a resume. What was sent to one that has ended
 -- meanwhile, and was not taken, is refused by a worker; or, if it continued as new, handed on.
@@ -264,7 +261,7 @@ SELECT {message_columns} FROM message WHERE run IN (SELECT value FROM json_each(
 -- By number: an index would give another order, and would be sorted for each page.
 -- name: open_runs
 SELECT {run_columns} FROM run NOT INDEXED
-WHERE status <= 2 AND number > ? ORDER BY number LIMIT 0 + ?
+WHERE status <= 2 AND number > ? ORDER BY number LIMIT ?
 
 -- name: open_records
 SELECT {record_columns}
@@ -273,16 +270,16 @@ WHERE run.status <= 2 AND run.number BETWEEN ? AND ?
 ORDER BY run.number, record.seq
 
 -- name: parked_runs
-SELECT {run_columns} FROM run WHERE status = 2 AND number > ? ORDER BY number LIMIT 0 + ?
+SELECT {run_columns} FROM run WHERE status = 2 AND number > ? ORDER BY number LIMIT ?
 
 -- name: sleeping_runs
 SELECT wake_at_ms, number FROM run
 WHERE status = 1 AND lease = ? AND wake_at_ms > 0 AND (wake_at_ms, number) > (?, ?) AND wake_at_ms <= ?
-ORDER BY wake_at_ms, number LIMIT 0 + ?
+ORDER BY wake_at_ms, number LIMIT ?
 
 -- name: messages
 SELECT run.lease, {message_columns} FROM message LEFT JOIN run ON run.number = message.run
-WHERE pos > ? ORDER BY pos LIMIT 0 + ?
+WHERE pos > ? ORDER BY pos LIMIT ?
 
 -- name: messages_for
 SELECT {message_columns} FROM message WHERE run = ? ORDER BY pos
@@ -322,7 +319,7 @@ SELECT status, count(*) FROM run WHERE status > 2 AND latest GROUP BY status
 -- Removal
 
 -- name: ended_before
-SELECT number FROM run WHERE status > 2 AND ended_at_ms < ? ORDER BY ended_at_ms, number LIMIT 0 + ?
+SELECT number FROM run WHERE status > 2 AND ended_at_ms < ? ORDER BY ended_at_ms, number LIMIT ?
 
 -- name: remove_run
 DELETE FROM run WHERE number = ?
@@ -346,7 +343,7 @@ DELETE FROM request WHERE run = ?
 DELETE FROM tag WHERE run = ?
 
 -- name: remove_replies
-DELETE FROM reply WHERE pos IN (SELECT pos FROM reply ORDER BY pos LIMIT 0 + ?2) AND at_ms < ?1
+DELETE FROM reply WHERE pos IN (SELECT pos FROM reply ORDER BY pos LIMIT ?2) AND at_ms < ?1
 
 
 -- Checks: each gives one sentence a row, and no row when all is well
