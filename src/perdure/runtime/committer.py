@@ -19,7 +19,6 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -380,9 +379,9 @@ def _append(group: _Group, newer: _Group) -> None:
     """Put what was added later behind what could not be written."""
     for transaction in newer.batch.transactions:
         transaction.place += len(group.batch.records)
-    for field in fields(Batch):
-        if field.name != "leases":
-            getattr(group.batch, field.name).extend(getattr(newer.batch, field.name))
+    for name in Batch.__struct_fields__:
+        if name != "leases":
+            getattr(group.batch, name).extend(getattr(newer.batch, name))
     group.batch.leases = max(group.batch.leases, newer.batch.leases)
     group.residents.extend(newer.residents)
     group.values.extend(newer.values)

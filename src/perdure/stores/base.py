@@ -13,16 +13,16 @@ need not fear that it comes back: its commits are refused.
 Stores are synchronous. `commit`, `submit`, `acquire`, `claim`, `claim_these`,
 `claim_jobs`, `renew` and `release` are called from one thread at a time (the committer's); the
 reads may be called from another thread meanwhile, and see the last commit. Times
-are Unix milliseconds.
-
-Every store passes `tests/stores`, file by file.
+are Unix milliseconds. Every store passes `tests/stores`, file by file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
 
 from ..core.records import Message, NewRun, Record, RunRow
 from .rows import AttemptRow, ClaimedJob, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow
@@ -61,8 +61,7 @@ class Transaction:
     failed: Exception | None = None
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """What one commit writes, all or nothing: `ends` first, then in the order of the fields.
 
     Ends come first because a run that continues as new ends and starts again, with
@@ -70,30 +69,30 @@ class Batch:
     run that has ended or is parked, an end of one that has ended.
     """
 
-    starts: list[NewRun] = field(default_factory=list[NewRun])
-    transactions: list[Transaction] = field(default_factory=list[Transaction])
+    starts: list[NewRun] = []
+    transactions: list[Transaction] = []
     """Come before all else; each fills one of the `records`."""
-    records: list[Record] = field(default_factory=list[Record])
-    forgotten: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    records: list[Record] = []
+    forgotten: list[tuple[int, int]] = []
     """(run, seq): records from `seq` on are taken back; only by a run that parks."""
-    ends: list[RunEnd] = field(default_factory=list[RunEnd])
-    wakes: list[tuple[int | None, int, int]] = field(default_factory=list[tuple[int | None, int, int]])
+    ends: list[RunEnd] = []
+    wakes: list[tuple[int | None, int, int]] = []
     """(wake_at_ms, crashes, run)."""
-    freed: list[int] = field(default_factory=list[int])
+    freed: list[int] = []
     """Runs that any worker may claim from now on; this one writes nothing more of theirs."""
-    states: list[StateRow] = field(default_factory=list[StateRow])
-    attempts: list[AttemptRow] = field(default_factory=list[AttemptRow])
-    jobs: list[JobRow] = field(default_factory=list[JobRow])
+    states: list[StateRow] = []
+    attempts: list[AttemptRow] = []
+    jobs: list[JobRow] = []
     """To be queued. One that is queued stays as it is, unless its arguments or its tag were others:
     then it is free again. One whose STEP_ENDED was sent and not taken is not queued."""
-    withdrawn: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    withdrawn: list[tuple[int, str]] = []
     """(run, key): jobs that nobody waits for any more; an empty key: all of the run's."""
-    messages: list[Message] = field(default_factory=list[Message])
+    messages: list[Message] = []
     """To be sent; `pos` is 0. One for a run that has ended is dropped. A STEP_ENDED takes its job
     away, and is dropped when the lease does not have that."""
-    taken: list[int] = field(default_factory=list[int])
+    taken: list[int] = []
     """Positions of messages that have been recorded, and so are removed."""
-    replies: list[Reply] = field(default_factory=list[Reply])
+    replies: list[Reply] = []
     leases: int = 0
     """Renew the lease until this time; 0: leave it."""
 
