@@ -31,9 +31,11 @@ class WorkerLock:
     """One lock file. Not inherited: neither a fork nor an exec holds it."""
 
     def __init__(self, path: str, *, mode_of: str) -> None:
-        """`mode_of` is the file whose permissions the lock file takes."""
+        """`mode_of` is the file whose permissions the lock file takes; where there is none, there is no lock."""
         self._path = os.path.realpath(path)
         self._mode_of = mode_of
+        self._is_possible = sys.platform != "win32" and os.path.exists(mode_of)
+        """Not in memory, nor in a file system that a test brings."""
         self._descriptor = -1
         self._process = 0
 
@@ -46,6 +48,8 @@ class WorkerLock:
         """Take the lock if it is free. False where another has it, or where there are no locks."""
         if self.is_held:
             return True
+        if not self._is_possible:
+            return False
         with _guard:
             if _held.get(self._path) == os.getpid():
                 return False
@@ -57,6 +61,8 @@ class WorkerLock:
 
     def is_taken(self) -> bool:
         """Whether anybody has the lock. True where that cannot be told."""
+        if not self._is_possible:
+            return True
         with _guard:
             return _held.get(self._path) == os.getpid() or _is_locked(self._path)
 
@@ -72,7 +78,7 @@ class WorkerLock:
 
 def _open_locked(path: str, *, mode_of: str) -> int:
     """Open and lock `path`; -1 when that cannot be."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # a type checker there knows no fcntl
         return -1
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, Path(mode_of).stat().st_mode & 0o777)
