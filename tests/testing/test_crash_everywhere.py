@@ -65,6 +65,21 @@ async def give_back(order: str) -> None:
     pass
 
 
+@step(transaction=True)
+def book(cents: int) -> int:
+    ledger = step_info().connection
+    ledger.execute("CREATE TABLE IF NOT EXISTS ledger (cents INTEGER)")
+    ledger.execute("INSERT INTO ledger VALUES (?)", (cents,))
+    return ledger.execute("SELECT count(*) FROM ledger").fetchall()[0][0]
+
+
+@workflow
+async def books_twice() -> int:
+    """How often it has booked, as the store's own table has it."""
+    await book(4200)
+    return await book(4200)
+
+
 @step(retry=Retry(attempts=3))
 async def third_time(order: str) -> int:
     if step_info().attempt < 3:
@@ -310,3 +325,12 @@ async def test_two_modules_may_each_have_a_workflow_of_one_name() -> None:
 
 def _is(found: object, expected: object) -> None:
     assert found == expected
+
+
+async def test_each_crash_run_has_the_users_own_tables_to_itself() -> None:
+    seen: list[int] = []
+
+    crashes = await crash_everywhere(books_twice(), check=lambda crashed: seen.append(crashed.result))
+
+    assert set(seen) == {2}
+    assert crashes.compared

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from perdure import Signal, WorkflowCall, step, workflow
 from perdure.testing import Event, ManualClock, Send
 from perdure.testing.clock import START_MS
-from perdure.testing.crashing.doomed import open_memory
+from perdure.testing.crashing.disks import open_memory
 from perdure.testing.crashing.living import Driving
 from perdure.testing.crashing.spots import read_spots
 from perdure.testing.crashing.world import World

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import apsw
 import pytest
 
-from perdure.core.records import NewRun
+from perdure.core.records import NewRun, Status
 from perdure.errors import LeaseLost
-from perdure.stores.base import Batch, Store
+from perdure.stores.base import Batch, RunEnd, RunQuery, Store
 from perdure.stores.opening import open_store
-from perdure.testing.crashing.doomed import open_memory
+from perdure.testing.crashing.disks import Disk, give_back, open_memory, take_disk
 
 AT_MS = 1_800_000_000_000
 
@@ -62,3 +63,51 @@ def test_a_worker_that_lost_its_lease_writes_nothing_there_either() -> None:
 
     assert store.run_by_id("one") is None
     store.close()
+
+
+def end_all(disk: Disk) -> None:
+    store = disk.store
+    lease = store.acquire("worker", now_ms=AT_MS, ttl_ms=1_000)
+    runs = store.list_runs(RunQuery())
+    store.commit(lease, Batch(ends=[RunEnd(Status.COMPLETED, b"1", AT_MS, None, row.number) for row in runs]))
+    store.release(lease)
+
+
+def test_the_next_crash_run_gets_the_same_disk_with_nothing_on_it() -> None:
+    disk = take_disk()
+    start(disk.store, "one")
+    end_all(disk)
+
+    give_back(disk)
+    again = take_disk()
+
+    assert again is disk
+    assert again.store.list_runs(RunQuery(all_generations=True)) == []
+    assert list(again.store.check()) == []
+    give_back(again)
+
+
+def test_a_disk_with_a_run_that_is_not_over_is_not_used_again() -> None:
+    disk = take_disk()
+    start(disk.store, "one")
+
+    give_back(disk)
+    again = take_disk()
+
+    assert again is not disk
+    assert again.store.run_by_id("one") is None
+    give_back(again)
+
+
+def test_a_disk_on_which_a_step_made_a_table_is_not_used_again() -> None:
+    disk = take_disk()
+    with disk.store._database.transaction() as connection:  # type: ignore[attr-defined]
+        connection.execute("CREATE TABLE ledger (cents INTEGER)")
+
+    give_back(disk)
+    again = take_disk()
+
+    assert again is not disk
+    with pytest.raises(apsw.SQLError, match="ledger"):
+        again.store._database._writer.execute("SELECT * FROM ledger")  # type: ignore[attr-defined]
+    give_back(again)

@@ -31,7 +31,7 @@ class WorkerLock:
     """One lock file. Not inherited: neither a fork nor an exec holds it."""
 
     def __init__(self, path: str, *, mode_of: str) -> None:
-        """`mode_of` is the file whose permissions the lock file takes; where there is none, there is no lock."""
+        """`mode_of` is the file whose permissions the lock file takes; where none is, there is no lock."""
         self._path = os.path.realpath(path)
         self._mode_of = mode_of
         self._is_possible = sys.platform != "win32" and os.path.exists(mode_of)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, Self, TypeVar
 
 from ...core.commands import RunStep
@@ -22,7 +21,6 @@ from ...runtime.definitions import Place, StepDefinition
 from ...runtime.driver import Driver
 from ...runtime.resident import Resident
 from ...stores.base import Batch, Committed, Lease, Store
-from ...stores.opening import open_store
 from ..engine import HarnessEngine
 from ..faulty import FaultyStore
 from ..journals import Asked
@@ -30,13 +28,6 @@ from .spots import is_one_step
 from .world import Effect, World
 
 T = TypeVar("T")
-
-_numbers = count(1)
-
-
-def open_memory() -> Store:
-    """A store in this process's memory. It is there until it is closed, whatever becomes of engines on it."""
-    return open_store(f"sqlite:///file:/perdure-{next(_numbers)}?vfs=memdb")
 
 
 class DoomedStore(FaultyStore):

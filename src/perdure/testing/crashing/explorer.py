@@ -18,11 +18,11 @@ from ...blocks.workflow import WorkflowCall
 from ...core.records import Status
 from ...errors import PerdureError
 from ...runtime.collector import collector
-from ...stores.base import Store
 from ..clock import START_MS, ManualClock
 from ..events import Event
 from ..journals import JournalStep, describe_journals, steps_of
-from .doomed import DoomedEngine, open_memory
+from .disks import Disk, give_back, take_disk
+from .doomed import DoomedEngine
 from .judging import Picture, Replays, all_runs, compare, leftovers, parked, take_picture
 from .living import Driving, NeverEnds
 from .spots import DEATHS, FAULTS, Fault, Spot, read_spots, write_spots
@@ -135,14 +135,16 @@ class Explorer:
         self._replays = Replays()
         self._reference: Picture | None = None
         self._compared = True
-        self._disk: Store | None = None
+        self._disk: Disk | None = None
 
     async def explore(self, *, pairs: bool, crash: str | None) -> Crashes:
         """All crash runs, or the one that is named."""
         collector.relax()
         try:
             with asking_rarely():
-                return await self._explore(pairs=pairs, crash=crash)
+                crashes = await self._explore(pairs=pairs, crash=crash)
+            self._give_back_disk()
+            return crashes
         finally:
             collector.restore()
             self._let_go_of_disk()
@@ -219,14 +221,14 @@ class Explorer:
 
     async def bring_to_end(self, trial: Trial, spots: tuple[Spot, ...], start_ms: int) -> Ending:
         """Make one crash run."""
-        self._disk = self._empty_disk()
-        world = World(self._disk, ManualClock(start_ms), spots)
+        disk = self._empty_disk()
+        world = World(disk.store, ManualClock(start_ms), spots)
         driving = Driving(world, trial.call, trial.events)
         try:
             engine = await driving.to_the_end()
         except NeverEnds as error:
             crashed: Crashed[Any] = Crashed(write_spots(spots), None, None, None, world.effects, list)
-            journals = describe_journals(self._disk)
+            journals = describe_journals(disk.store)
             self._let_go_of_disk()
             return Ending(world.passed, bool(world.armed), str(error), {}, journals, crashed)
         except BaseException:
@@ -275,17 +277,19 @@ class Explorer:
                 return ""
         return wrong
 
-    def _empty_disk(self) -> Store:
-        """That of the crash run before, swept: cheaper than a new one. What is parked cannot be swept."""
-        disk = self._disk
+    def _empty_disk(self) -> Disk:
+        """What the crash run before has left is there until now: its `check` may look at it."""
+        self._give_back_disk()
+        self._disk = take_disk()
+        return self._disk
+
+    def _give_back_disk(self) -> None:
+        disk, self._disk = self._disk, None
         if disk is not None:
-            disk.remove_ended(before_ms=1 << 62, limit=1 << 30)
-            if not disk.counts():
-                return disk
-            self._let_go_of_disk()
-        return open_memory()
+            give_back(disk)
 
     def _let_go_of_disk(self) -> None:
+        """It may hold anything."""
         disk, self._disk = self._disk, None
         if disk is not None:
             disk.close()
