@@ -26,7 +26,7 @@ from .doomed import DoomedEngine
 from .judging import Picture, Replays, all_runs, compare, leftovers, parked, take_picture
 from .living import Driving, NeverEnds
 from .spots import DEATHS, FAULTS, Fault, Spot, read_spots, write_spots
-from .turning import asking_rarely
+from .turning import watched_turns
 from .world import Effect, World
 
 W = TypeVar("W")
@@ -141,7 +141,7 @@ class Explorer:
         """All crash runs, or the one that is named."""
         collector.relax()
         try:
-            with asking_rarely():
+            with watched_turns():
                 crashes = await self._explore(pairs=pairs, crash=crash)
             self._give_back_disk()
             return crashes

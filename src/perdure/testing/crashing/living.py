@@ -15,16 +15,14 @@ from typing import Any
 from ...blocks.workflow import WorkflowCall
 from ...core.records import Message, MessageKind, Status
 from ...errors import PerdureError, RunClosed, UpdateRefused
-from ..clock import loop_turn
 from ..events import Ask, Cancel, Event, Send, Wait
 from ..journals import describe_waiting
 from .doomed import DoomedEngine
 from .spots import Names
+from .turning import until_idle
 from .world import World
 
 _LIVES_MAX = 20
-_CALM_TURNS = 2
-_SPIN_TURNS = 10
 _NAP_S = 0.001
 _PATIENCE_S = 20.0
 _LEAVE_AFTER = 1_000
@@ -127,23 +125,21 @@ class Driving:
     async def _quiet(self, engine: DoomedEngine) -> bool:
         """Wait until nothing more comes of what was done; False when the worker is dead or held up."""
         world = self._world
-        turns = calm = seen = 0
-        give_up_at = 0.0
-        while calm < _CALM_TURNS:
-            await loop_turn()
-            if world.is_dead or world.is_paused:
+        seen, give_up_at = world.events, 0.0
+        while True:
+            await until_idle(world.has_stopped)
+            if world.has_stopped():
                 return False
-            calm = calm + 1 if engine.is_quiet and not engine.running_steps else 0
+            if engine.is_quiet and not engine.running_steps:
+                break
+            await world.wait_for_stir(_NAP_S)
+            now = asyncio.get_running_loop().time()
             if world.events != seen:
-                turns, seen, give_up_at = 0, world.events, 0.0
-            turns += 1
-            if turns > _SPIN_TURNS:
-                await world.wait_for_stir(_NAP_S)
-                now = asyncio.get_running_loop().time()
-                give_up_at = give_up_at or now + _PATIENCE_S
-                if now > give_up_at:
-                    waiting = describe_waiting(engine.driver, engine.next_ms())
-                    raise NeverEnds(f"a step did not come to its end in {_PATIENCE_S:g} s\n{waiting}")
+                seen, give_up_at = world.events, 0.0
+            give_up_at = give_up_at or now + _PATIENCE_S
+            if now > give_up_at:
+                waiting = describe_waiting(engine.driver, engine.next_ms())
+                raise NeverEnds(f"a step did not come to its end in {_PATIENCE_S:g} s\n{waiting}")
         if (error := engine.driver.committer.error) is not None:
             raise error
         return True

@@ -113,6 +113,10 @@ class World:
         """The worker dies here."""
         self.is_dead = True
 
+    def has_stopped(self) -> bool:
+        """Whether the worker of this life is dead, or held up."""
+        return self.is_dead or self.is_paused
+
     def late_ms(self, ttl_ms: int) -> int:
         """How far ahead the clock of the worker of this life is, so that the lease before it is over."""
         return ttl_ms * (self.life - 1)
