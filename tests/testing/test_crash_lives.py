@@ -46,14 +46,14 @@ async def test_what_was_due_while_no_worker_was_there_is_due_when_the_next_one_o
 
     assert world.life == 2
     assert world.clock.now_ms() == START_MS + DAY_MS
-    assert [spot for spot in world.passed[1] if spot.moment.startswith("wait")] == []
+    assert [moment for moment, _ in world.passed[1] if moment.startswith("wait")] == []
 
 
 async def test_a_worker_that_dies_while_the_run_waits_leaves_the_time_as_it_is() -> None:
     world = await live_through(sleeps("17"), "start-sleeps/1:after-record")
 
     assert world.life == 2
-    assert [spot.moment for spot in world.passed[1] if spot.moment.startswith("wait/")] == ["wait/1"]
+    assert [moment for moment, _ in world.passed[1] if moment.startswith("wait/")] == ["wait/1"]
 
 
 async def test_a_signal_whose_sender_did_not_hear_is_sent_again_and_taken_once() -> None:

@@ -24,8 +24,8 @@ class FaultyStore:
         self.store = store
         """The real one."""
         self._faults: deque[tuple[str, StoreError]] = deque()
-        self._open = threading.Event()
-        self._open.set()
+        self._gate: threading.Event | None = None
+        """What commits wait for; None when they need not."""
         self._killed = False
         self.commits = 0
         """How many commits reached the store."""
@@ -57,24 +57,27 @@ class FaultyStore:
 
     def hold_up_commits(self) -> None:
         """Commits wait, as on a disk that stalls, until `release_commits`."""
-        self._open.clear()
+        self._gate = self._gate or threading.Event()
 
     def release_commits(self) -> None:
         """Let the commits that wait go on."""
-        self._open.set()
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.set()
 
     def kill(self) -> None:
         """From now on nothing reaches the store, as if the process had died."""
         self._killed = True
-        self._open.set()
+        self.release_commits()
 
     # -- the store's verbs that may fail ---------------------------------------------------------
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         """Write as the store does, or fail as it was told to."""
         self.before_commit(batch)
-        self.held_up = not self._open.is_set()
-        if not self._open.wait(_LONGEST_BLOCK_S):
+        gate = self._gate
+        self.held_up = gate is not None
+        if gate is not None and not gate.wait(_LONGEST_BLOCK_S):
             raise AssertionError("the test held up a commit and never released it")
         self.held_up = False
         if self._killed:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..blocks.step import Step
 from ..codec.failures import decode_failure
@@ -22,8 +22,7 @@ _VALUE_SHOWN = 120
 _RUNS_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A call of a step, as the harness saw a run ask for it."""
 
     step: Step[..., Any]

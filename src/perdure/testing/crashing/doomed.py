@@ -132,7 +132,7 @@ class InlineCommitter(Committer):
 class WatchedStep:
     """A step's definition whose function is called through the world."""
 
-    __slots__ = ("_definition", "_resident", "_store", "_world", "place")
+    __slots__ = ("_definition", "_resident", "_store", "_world", "guarded", "name", "place", "settle")
 
     def __init__(
         self, definition: StepDefinition, world: World, store: DoomedStore, resident: Resident
@@ -141,6 +141,8 @@ class WatchedStep:
         self._world = world
         self._store = store
         self._resident = resident
+        # These are asked for at each call; `__getattr__` takes its time.
+        self.name, self.guarded, self.settle = definition.name, definition.guarded, definition.settle
         self.place: Place = definition.place if definition.place != "process" else "thread"
 
     @property
@@ -193,7 +195,7 @@ class WatchedStep:
         info = current_attempt.get().info()
         moment = world.names.of_call(row.number, info.key, info.attempt)
         key, attempt = info.idempotency_key, info.attempt
-        effect = Effect(row.id, self._definition.name, info.key, key, attempt, args, kwargs, world.life)
+        effect = Effect(row.id, self.name, info.key, key, attempt, args, kwargs, world.life)
         if world.reach(moment, "before-effect"):
             world.die()
             return None
@@ -205,9 +207,12 @@ class WatchedStep:
         assert begun is not None
         moment, effect = begun
         self._world.came_to_its_end(effect)
-        if not self._is_gone() and self._world.reach(moment, "after-effect"):
+        if self._is_gone():
+            return True
+        if self._world.reach(moment, "after-effect"):
             self._world.die()
-        return self._is_gone()
+            return True
+        return False
 
 
 async def _never() -> None:

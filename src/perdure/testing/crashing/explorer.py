@@ -115,7 +115,7 @@ class Scenario(Protocol):
 class Ending:
     """How one crash run went, and ended."""
 
-    passed: Sequence[Sequence[Spot]]
+    passed: Sequence[Sequence[tuple[str, Fault]]]
     """Where each life can be crashed, besides where it was."""
     missed: bool
     """Whether it did not come by where it was to be crashed."""
@@ -156,7 +156,7 @@ class Explorer:
         if crash is not None:
             wanted = read_spots(crash)
             if (await self._run(wanted)).missed:
-                moments = ", ".join(dict.fromkeys(str(spot) for spot in learnt))
+                moments = ", ".join(str(Spot(*where)) for where in dict.fromkeys(learnt))
                 raise PerdureError(f"The run does not come by {crash!r}.", hint=f"It comes by {moments}.")
             done.append(wanted)
         else:
@@ -180,7 +180,7 @@ class Explorer:
     async def _pairs(
         self,
         first: Spot,
-        passed: Sequence[Spot],
+        passed: Sequence[tuple[str, Fault]],
         done: list[tuple[Spot, ...]],
         missed: list[tuple[Spot, ...]],
     ) -> None:
@@ -190,8 +190,8 @@ class Explorer:
                 ending = await self._run((first, second))
                 (missed if ending.missed else done).append((first, second))
 
-    def _of_kinds(self, passed: Sequence[Spot]) -> list[Spot]:
-        return [spot for spot in dict.fromkeys(passed) if spot.fault in self._kinds]
+    def _of_kinds(self, passed: Sequence[tuple[str, Fault]]) -> list[Spot]:
+        return [Spot(moment, fault) for moment, fault in dict.fromkeys(passed) if fault in self._kinds]
 
     # -- one crash run ---------------------------------------------------------------------------
 

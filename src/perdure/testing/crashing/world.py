@@ -67,7 +67,7 @@ class World:
         self.ran = RanBefore()
         self.armed = deque(spots)
         self.life = 0
-        self.passed: list[list[Spot]] = []
+        self.passed: list[list[tuple[str, Fault]]] = []
         """The spots that were come by with none armed, for each life."""
         self.effects: list[Effect] = []
         self.calls: dict[tuple[int, str], Asked] = {}
@@ -103,11 +103,13 @@ class World:
     def reach(self, moment: str, fault: Fault) -> bool:
         """Whether this is where, and how, to crash now."""
         if not self.armed:
-            self.passed[-1].append(Spot(moment, fault))  # to learn where it can be crashed, or crashed again
-        elif self.armed[0] == (moment, fault):
-            self.armed.popleft()
-            return True
-        return False
+            self.passed[-1].append((moment, fault))  # to learn where it can be crashed, or crashed again
+            return False
+        next_moment, next_fault = self.armed[0]
+        if fault != next_fault or moment != next_moment:
+            return False
+        self.armed.popleft()
+        return True
 
     def die(self) -> None:
         """The worker dies here."""
