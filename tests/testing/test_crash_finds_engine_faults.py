@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import apsw
 import pytest
 
-from perdure import Signal, State, StepInfo, start_child, step, workflow
+from perdure import Signal, State, StepInfo, now, start_child, step, workflow
 from perdure.core.execution import Execution
+from perdure.core.loop import RunLoop
 from perdure.core.records import Message, Record
 from perdure.runtime.closing import Closing
 from perdure.runtime.committer import Committer
 from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
+from perdure.runtime.resident import Resident
 from perdure.runtime.timers import Timers
 from perdure.stores.sqlite import SqliteStore, messages
 from perdure.stores.sqlite.lease import Leases
@@ -63,6 +66,24 @@ async def sleeps() -> str:
 
 
 @workflow
+async def rings() -> int:
+    """How often a timer has rung by the end."""
+    rung: list[int] = []
+    asyncio.get_running_loop().call_later(60, rung.append, 1)
+    await asyncio.sleep(120)
+    await nothing(1)
+    return len(rung)
+
+
+@workflow
+async def time_goes_on() -> bool:
+    before = now()
+    await nothing(1)
+    await nothing(2)
+    return now() >= before
+
+
+@workflow
 async def leaf() -> int:
     await answer.receive()
     return await nothing(1)
@@ -82,6 +103,8 @@ async def test_without_a_fault_all_of_them_pass() -> None:
         (first_of_two(), []),
         (adds_answers(), [Send(answer, 1), Send(answer, 2)]),
         (sleeps(), []),
+        (rings(), []),
+        (time_goes_on(), []),
         (has_child(), []),
     ]:
         assert (await crash_everywhere(call, events=events, pairs=True)).runs > 20
@@ -170,6 +193,22 @@ async def test_a_message_that_is_taken_twice_is_caught(monkeypatch: pytest.Monke
         await crash_everywhere(adds_answers(), events=[Send(answer, 1), Send(answer, 2)], kinds=["twice"])
 
 
+async def test_a_message_that_is_delivered_again_after_a_crash_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take = Inbox._take
+
+    def take_in_a_later_commit(self: Inbox, message: Message) -> None:
+        self._driver.committer.after_commit(lambda error: None if error else take(self, message))
+
+    monkeypatch.setattr(Inbox, "_take", take_in_a_later_commit)
+
+    with pytest.raises(
+        CrashFailure, match=r"answer/1:after-record.*\n.*\n.*completed: 2; without a crash.* 3"
+    ):
+        await crash_everywhere(adds_answers(), events=[Send(answer, 1), Send(answer, 2)])
+
+
 async def test_a_message_that_is_left_on_disk_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Inbox, "_take", lambda self, message: None)
 
@@ -185,6 +224,47 @@ async def test_a_timer_that_is_forgotten_while_no_worker_is_there_is_caught(
 
     with pytest.raises(CrashFailure, match="waits for what cannot come any more"):
         await crash_everywhere(sleeps(), kinds=["due-while-down"])
+
+
+async def test_a_timer_that_fires_again_after_a_crash_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    call_later, go_live = RunLoop.call_later, Execution.go_live
+    armed: dict[RunLoop, Any] = {}
+
+    def note(self: RunLoop, delay: float, callback: Any, *args: Any, **how: Any) -> Any:
+        if delay == 60:
+            armed[self] = partial(callback, *args)
+        return call_later(self, delay, callback, *args, **how)
+
+    def fire_anew(self: Execution) -> None:
+        if self.loop.time() > self.facts.created_at_ms / 1000 + 60 and self.loop in armed:
+            armed.pop(self.loop)()
+        go_live(self)
+
+    monkeypatch.setattr(RunLoop, "call_later", note)
+    monkeypatch.setattr(Execution, "go_live", fire_anew)
+
+    with pytest.raises(CrashFailure, match="completed: 2; without a crash it is completed: 1"):
+        await crash_everywhere(rings())
+
+
+async def test_a_clock_that_takes_a_run_back_with_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    next_record, advance = Resident.next_record, RunLoop.advance
+
+    def of_any_time(self: Resident, *what: Any) -> Record:
+        self.last_at_ms = 0
+        return next_record(self, *what)
+
+    def to_any_time(self: RunLoop, at_ms: int) -> None:
+        self._time = 0.0
+        advance(self, at_ms)
+
+    monkeypatch.setattr(Resident, "next_record", of_any_time)
+    monkeypatch.setattr(RunLoop, "advance", to_any_time)
+
+    with pytest.raises(
+        CrashFailure, match=r"nothing/1:clock-back.*\n.*\n.*completed: false; without a crash"
+    ):
+        await crash_everywhere(time_goes_on())
 
 
 async def test_a_child_that_outlives_its_parent_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
