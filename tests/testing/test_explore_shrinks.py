@@ -53,7 +53,7 @@ async def test_shrinking_does_not_slip_to_another_mistake_that_is_easier_to_come
         if explored.schedule[0] == "part 2 done":
             raise ValueError("another one")
 
-    plan = Plan(in_parts(3), (), None, None, check, None, (), False, 100, 0)
+    plan = Plan(in_parts(3), (), None, None, check, None, (), False, (), 100, 0)
     found = await play(plan, Path(["part 3 done", "part 2 done"], depth=100))
 
     shortest = await shrink(plan, found)

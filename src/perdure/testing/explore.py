@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from ..blocks.step import Step
 from ..blocks.workflow import WorkflowCall
 from .exploring.choosing import choose
 from .exploring.explored import Answer, Explored
+from .exploring.limits import LATE
 from .exploring.path import ImpossibleChoice, Path
-from .exploring.plan import Fakes, Happening, Plan, prepare
+from .exploring.plan import Fakes, Happening, Plan, limited, prepare
 from .exploring.play import Played, play, trace
 from .exploring.search import Orders, Walks
 from .exploring.shrink import confirm, shrink
@@ -75,6 +77,7 @@ async def explore(
     always: Callable[[Explored[R, W]], object] | None = None,
     may_raise: type[BaseException] | tuple[type[BaseException], ...] = (),
     may_wait: bool = False,
+    may_be_late: Sequence[Step[..., Any]] = (),
     schedules: int = 1_000,
     depth: int = 100,
     seed: int = 0,
@@ -90,6 +93,8 @@ async def explore(
       wrong; `always` looks after every event too. Sync or async.
     - `may_raise`: what may end or park the run; any other error is a failure, also without a check.
     - `may_wait`: a run that waits for ever, with nothing left that could get it on, is no failure.
+    - `may_be_late`: steps whose time limits may pass while they run, for one attempt or for all; what
+      that raises is no failure by itself. Each makes for many more schedules.
     - `schedules`: how many to play at most. If there are more, half are the least unusual ones, and
       half random walks by `seed`. `depth`: choices after which a schedule keeps to the default order.
     - `schedule`: play only this one: names, separated by commas, and then the default order.
@@ -100,9 +105,10 @@ async def explore(
 
     Raises ScheduleFailed, with the shortest schedule found, and ScheduleImpossible. Writes nothing.
     """
+    raised = may_raise if isinstance(may_raise, tuple) else (may_raise,)
     plan = Plan(
         call, prepare(events), setup, overrides, check, always,
-        may_raise if isinstance(may_raise, tuple) else (may_raise,), may_wait, depth, seed,
+        (*raised, *LATE) if may_be_late else raised, may_wait, limited(may_be_late), depth, seed,
     )  # fmt: skip
     exploring = _Exploring(plan)
     if schedule is not None:

@@ -88,6 +88,8 @@ class Plan:
     always: Callable[[Any], object] | None
     may_raise: tuple[type[BaseException], ...]
     may_wait: bool
+    may_be_late: tuple[Step[..., Any], ...]
+    """The steps whose time limits may pass."""
     depth: int
     seed: int
 
@@ -106,6 +108,17 @@ def prepare(events: Sequence[Happening | Sequence[Happening]]) -> tuple[tuple[Ou
     counts: dict[str, int] = {}
     rows = [cast("Sequence[Happening]", row) if isinstance(row, (list, tuple)) else (row,) for row in events]
     return tuple(tuple(_outside(event, counts) for event in row) for row in rows)
+
+
+def limited(steps: Sequence[Step[..., Any]]) -> tuple[Step[..., Any], ...]:
+    """The steps, which have time limits. Raises DefinitionError for one that has none."""
+    for step in steps:
+        if not step.guarded:
+            raise DefinitionError(
+                f"explore: step {step.name!r} has no time limit, and so is never late.",
+                hint="Give it one, as in @step(timeout=30), or leave it out of may_be_late.",
+            )
+    return tuple(steps)
 
 
 def _outside(event: Any, counts: dict[str, int]) -> Outside:

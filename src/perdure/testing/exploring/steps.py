@@ -2,14 +2,15 @@
 
 A step acts when its completion is chosen, and not when it is asked for: so the
 order of completions is the order of effects too, and every order of them is
-tried. Attempts follow each other with no time in between.
+tried. Attempts follow each other with no time in between; for those that are late
+see limits.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class StepEnd:
     value: Any = ...
 
 
-class _Attempt:
+class ExploredAttempt:
     """The attempt under way, as `step_info()` sees it."""
 
     def __init__(self, facts: RunFacts, pending: RunStep, number: int) -> None:
@@ -58,6 +59,7 @@ class _Attempt:
         self._number = number
 
     def info(self) -> StepInfo:
+        """What the step may know of itself."""
         facts = self._facts
         return StepInfo(
             self,
@@ -71,27 +73,31 @@ class _Attempt:
         )
 
     def beat(self, details: bytes | None) -> None:
-        """Nothing watches for heartbeats: no time passes while a step acts."""
+        """No time passes while a step acts: that one is silent for too long is an event of its own."""
 
 
 async def call_step(
     facts: RunFacts,
     pending: RunStep,
     function: Callable[..., Any],
+    lost: Sequence[Attempt],
     *,
     now_ms: int,
     heard: bool,
     called: list[StepCalled],
 ) -> StepEnd:
-    """Call a step's function, again as its `Retry` says; each call goes into `called`."""
+    """Call a step's function, again as its `Retry` says; each call goes into `called`.
+
+    `lost`: the attempts before, which were late.
+    """
     call: StepCallLike = pending.call
     definition = call.definition
-    failed: list[Attempt] = []
-    for number in range(1, definition.retry.attempts + 1):
+    failed = [*lost]
+    for number in range(len(lost) + 1, definition.retry.attempts + 1):
         if call.is_stale:
             call.renew()
         asked = call.describe()
-        before = current_attempt.set(_Attempt(facts, pending, number))
+        before = current_attempt.set(ExploredAttempt(facts, pending, number))
         try:
             value = function(*call.args, **call.kwargs)
             if inspect.isawaitable(value):

@@ -40,6 +40,7 @@ from ..events import Ask, Cancel, Send
 from ..source import SeededSource
 from .children import Children
 from .choosing import current_choose
+from .limits import Limits
 from .path import Path, Possible
 from .plan import Failure, Outside, Plan, Wrong, broken_law, is_allowed, numbered, seconds
 from .runs import ExploredRun, TracedExecution
@@ -71,6 +72,8 @@ class World:
         """By the run's number, what it is (`step`, `start`, `end`, `cancel`) and the call's key."""
         self.was_left = False
         """A run that may wait went on and on, and was left where it is."""
+        self.was_late = False
+        """A run was parked since all attempts of a step were late: a person is to resume it."""
         self.root: ExploredRun
         """The run that is explored: its newest generation."""
         self._fakes = plan.fakes(things)
@@ -78,6 +81,7 @@ class World:
         self._asked: dict[str, Outside] = {}
         self._seed = SeededSource(plan.seed).bytes(16)
         self._children = Children(self)
+        self._limits = Limits(self)
 
     async def play(self, after_each: Callable[[], Awaitable[None]] | None) -> None:
         """Play until nothing can happen any more. Raises Wrong where a law is broken."""
@@ -113,7 +117,7 @@ class World:
                 if row:
                     which = cancels if isinstance(row[0].event, Cancel) else possible
                     which.append(Possible(row[0].name, partial(self._deliver, row)))
-        possible.extend(self._timers())
+        possible.extend(self._in_time())
         if possible or not cancels:
             return possible + cancels
         # Only a cancel could get it on, and none need ever come: that is to wait for ever.
@@ -130,7 +134,7 @@ class World:
     async def _rest(self) -> None:
         self._undelivered.clear()
 
-    def _timers(self) -> Iterator[Possible]:
+    def _in_time(self) -> Iterator[Possible]:
         due = [
             (max(at_ms, self.now_ms), run)
             for run in self.runs
@@ -138,12 +142,13 @@ class World:
             and (at_ms := run.execution.next_deadline_ms()) is not None
             and not (run.awaits_children is not None and _is_out_of_time(run, at_ms))
         ]
-        first_ms = min((at_ms for at_ms, _ in due), default=0)
+        first_ms = min((at_ms for at_ms, _ in due), default=None)
         for at_ms, run in due:
             if at_ms == first_ms:
                 what = "run timeout" if _is_out_of_time(run, at_ms) else "timer"
                 name = f"{run.label}{what} {seconds(at_ms)}"
                 yield Possible(name, partial(self._let_time_pass, run, at_ms))
+        yield from self._limits.possible(first_ms)
 
     async def _let_time_pass(self, run: ExploredRun, at_ms: int) -> None:
         self.now_ms = at_ms
@@ -254,6 +259,7 @@ class World:
                 name = numbered(f"{run.label}{command.call.definition.name}", self.counts)
                 possible = Possible(f"{name} done", partial(self._finish_step, run, command))
                 self.in_flight[run.facts.number, "step", command.key] = possible
+                self._limits.begin(run, command, name)
             case StartChild():
                 await self._children.start(run, command)
             case AwaitChild():
@@ -283,6 +289,7 @@ class World:
         was_to_stop = (number, "cancel", "") in self.in_flight
         for place in [place for place in self.in_flight if place[0] == number]:
             del self.in_flight[place]
+        self._limits.end_all(run)
         if outcome.status is Status.PARKED:
             return
         for child in self._children.open_of(run):
@@ -318,8 +325,9 @@ class World:
         before = current_choose.set(partial(self._choose, name))
         try:
             end = await call_step(
-                run.facts, pending, function, now_ms=self.now_ms, heard=heard, called=self.called
-            )
+                run.facts, pending, function, self._limits.lost(run, pending),
+                now_ms=self.now_ms, heard=heard, called=self.called,
+            )  # fmt: skip
         finally:
             current_choose.reset(before)
         chosen.what = self.called[-1].text
@@ -332,16 +340,25 @@ class World:
     async def _finish_step(self, run: ExploredRun, pending: RunStep) -> None:
         possible = self.in_flight[run.facts.number, "step", pending.key]
         end = await self._act(run, pending, possible.name.removesuffix(" done"), heard=True)
-        del self.in_flight[run.facts.number, "step", pending.key]
+        self.land(run, pending)
         await self.record(run, end.kind, pending.key, pending.digest, end.payload, end.value)
 
     async def _interrupt(self, run: ExploredRun, pending: RunStep) -> None:
-        """Nobody waits for a step any more. It may have acted by now, or not: both are tried."""
-        possible = self.in_flight.pop((run.facts.number, "step", pending.key), None)
+        """Nobody waits for a step any more."""
+        possible = self.in_flight.get((run.facts.number, "step", pending.key))
         if possible is not None:
-            name = possible.name.removesuffix(" done")
-            if self.path.choose([f"{name} did not act", f"{name} acted"]):
-                await self._act(run, pending, name, heard=False)
+            await self.act_perhaps(run, pending, possible.name.removesuffix(" done"))
+            self.land(run, pending)
+
+    def land(self, run: ExploredRun, pending: RunStep) -> None:
+        """A step is in flight no more."""
+        del self.in_flight[run.facts.number, "step", pending.key]
+        self._limits.end(run, pending)
+
+    async def act_perhaps(self, run: ExploredRun, pending: RunStep, name: str) -> None:
+        """Nobody will hear of what a step does now. It may have acted, or not: both are tried."""
+        if self.path.choose([f"{name} did not act", f"{name} acted"]):
+            await self._act(run, pending, name, heard=False)
 
 
 def _is_out_of_time(run: ExploredRun, at_ms: int) -> bool:
