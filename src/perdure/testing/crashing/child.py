@@ -26,6 +26,7 @@ from .judging import all_runs
 from .living import Driving
 from .process import read_ledger, read_lines, url_in
 from .spots import Spot, read_spots
+from .turning import watched_turns
 from .world import Effect, World
 
 
@@ -122,8 +123,9 @@ async def live(folder: Path, told: dict[str, Any]) -> None:
     world.take_up(folder, told["life"])
     events = [_read_event(event) for event in told["events"]]
     sent = max((line[2] for line in lines if line[0] == "sent"), default=0)
-    engine = await Driving(world, WorkflowCall(workflow, args, kwargs), events, sent=sent).to_the_end()
-    await engine.close()
+    with watched_turns():
+        engine = await Driving(world, WorkflowCall(workflow, args, kwargs), events, sent=sent).to_the_end()
+        await engine.close()
     report = {"passed": [list(spot) for spot in world.passed[0]], "broken": world.broken}
     (folder / "report").write_text(json.dumps(report))
 
