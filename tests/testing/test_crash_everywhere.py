@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -325,6 +327,23 @@ async def test_two_modules_may_each_have_a_workflow_of_one_name() -> None:
 
 def _is(found: object, expected: object) -> None:
     assert found == expected
+
+
+async def test_what_is_left_of_crash_runs_refers_to_no_workflow() -> None:
+    @workflow
+    async def passing() -> str:
+        return await charge("17")
+
+    gc.collect()
+    before = weakref.getweakrefcount(passing)
+    gc.disable()  # what is left of them waits for it
+    try:
+        await crash_everywhere(passing())
+        after = weakref.getweakrefcount(passing)
+    finally:
+        gc.enable()
+
+    assert after == before
 
 
 async def test_each_crash_run_has_the_users_own_tables_to_itself() -> None:

@@ -234,10 +234,12 @@ class Explorer:
         except BaseException:
             self._let_go_of_disk()
             raise
-        ending = await self._look(engine, world, driving, write_spots(spots))
-        await engine.close()
-        world.clock.next_elsewhere = _nothing
-        return ending
+        else:
+            ending = await self._look(engine, world, driving, write_spots(spots))
+            await engine.close()
+            return ending
+        finally:
+            world.let_go()
 
     async def _look(self, engine: DoomedEngine, world: World, driving: Driving, crash: str) -> Ending:
         store, rows = world.store, all_runs(world.store)
@@ -317,7 +319,3 @@ async def _failure_of(engine: DoomedEngine, run_id: str) -> Exception | None:
     except PerdureError as error:
         return error
     return None
-
-
-def _nothing() -> None:
-    """What waits elsewhere when no engine is open."""

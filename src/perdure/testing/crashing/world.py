@@ -130,6 +130,15 @@ class World:
         """A law is broken."""
         self.broken = self.broken or what
 
+    def let_go(self) -> None:
+        """The crash run is over: refer to no engine and no workflow any more.
+
+        What is left of it is in circles, and waits for the collector. Weak references among
+        that crash Python 3.11 when it frees what they refer to and collects on the way.
+        """
+        self.clock.next_elsewhere = _nothing
+        self.ran.clear()
+
     # -- waiting for functions -------------------------------------------------------------------
 
     async def wait_for_stir(self, seconds: float) -> None:
@@ -232,3 +241,7 @@ class WorldSource:
 
 def _named(effect: Effect) -> str:
     return f"{effect.step!r} ('{effect.key}' of run {effect.run_id!r})"
+
+
+def _nothing() -> None:
+    """What waits elsewhere when no engine is open."""
