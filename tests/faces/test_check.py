@@ -43,7 +43,7 @@ def test_clean_code_ends_with_0_and_no_output(perdure: Perdure, project: Path) -
     answer = perdure("check", "shop.py")
 
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err == "0 findings in 7 workflows and 5 steps of 1 file.\n"
+    assert answer.err == "0 findings in 8 workflows and 6 steps of 1 file.\n"
 
 
 def test_a_finding_is_told_with_its_place_its_fix_and_its_way(perdure: Perdure, faulty: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_module_a_package_a_file_and_a_folder_are_read_and_not_imported(
 def test_several_places_are_checked_together(perdure: Perdure, faulty: Path) -> None:
     answer = perdure("check", "shop.py", "notes", "--json")
 
-    assert answer.json["workflows"] == 8
+    assert answer.json["workflows"] == 9
     assert len(answer.json["findings"]) == 1
 
 

@@ -58,7 +58,7 @@ def test_help_does_not_load_what_only_commands_need() -> None:
         ("shap:plus", "There is no module 'shap'", "Did you mean shop?"),
         ("shop:puls", "Module 'shop' has no workflow 'puls'", "Did you mean plus?"),
         ("shop:add_one", "'add_one' in module 'shop' is a Step, and not a workflow", ""),
-        ("shop", "Module 'shop' has 7 workflows, and no name was given", ""),
+        ("shop", "Module 'shop' has 8 workflows, and no name was given", ""),
         ("none/shop.py:plus", "There is no file 'none/shop.py'", ""),
         ("no-name:plus", "'no-name' is no module's name", "Write module:workflow"),
         ("broken:plus", "Module 'broken' cannot be imported: ZeroDivisionError: division by zero", "--debug"),

@@ -215,3 +215,25 @@ def test_a_session_that_does_not_use_the_plugin_does_not_import_perdure() -> Non
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert answer.stdout.strip() == ""
+
+
+LEFT_BEHIND = """
+import gc
+import weakref
+
+engines = []
+
+async def test_one(harness):
+    engines.append(weakref.ref(harness.engine))
+
+async def test_another(harness):
+    del harness
+    gc.collect()
+    assert [engine() for engine in engines] == [None]
+"""
+
+
+def test_an_engine_does_not_outlive_its_test(pytester: pytest.Pytester) -> None:
+    result = run(pytester, LEFT_BEHIND, *ALONE)
+
+    result.assert_outcomes(passed=2)

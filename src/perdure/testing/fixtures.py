@@ -24,8 +24,10 @@ _HARNESSES = pytest.StashKey[list[Harness]]()
 def provide_harness(request: pytest.FixtureRequest, *, time_flies: bool) -> Generator[Harness]:
     """The fixtures' body."""
     harness = Harness(time_flies=time_flies)
-    request.node.stash.setdefault(_HARNESSES, []).append(harness)
+    harnesses = request.node.stash.setdefault(_HARNESSES, [])
+    harnesses.append(harness)
     yield harness
+    harnesses.remove(harness)  # pytest keeps the test, and with it the list, to the end of the session
     harness.abandon()
 
 
