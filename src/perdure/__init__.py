@@ -10,6 +10,7 @@ from .blocks.signal import Signal
 from .blocks.starting import start_within
 from .blocks.state import State
 from .blocks.step import Step, StepCall, step, step_info
+from .blocks.stream import Appended, Event, Handler, Stream, event
 from .blocks.update import Update
 from .blocks.workflow import Workflow, WorkflowCall, workflow
 from .client import Client, Run
@@ -22,6 +23,7 @@ from .errors import (
     ConflictError,
     DefinitionError,
     DeterminismWarning,
+    DuplicateConflict,
     ForeignError,
     HeartbeatTimedOut,
     JournalMismatch,
@@ -66,14 +68,16 @@ from .views import RunPage, RunStatus, RunView
 __version__ = "0.1.0"
 
 __all__ = [
-    "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError", "DeterminismWarning",
-    "Engine", "ForeignError", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable",
-    "NotAwaited", "NotDecodable", "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError",
-    "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed",
-    "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal",
-    "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
-    "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs",
-    "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Update", "UpdateRefused",
-    "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "now", "patched",
-    "random", "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
+    "Appended", "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError",
+    "DeterminismWarning", "DuplicateConflict", "Engine", "Event", "ForeignError", "Handler",
+    "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
+    "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled",
+    "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked",
+    "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State", "Step", "StepCall",
+    "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt",
+    "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
+    "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "Update", "UpdateRefused",
+    "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "event", "now",
+    "patched", "random", "run_info", "start_child", "start_within", "step", "step_info", "uuid",
+    "workflow",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
+from .appending import Appending
 from .blocks.options import Seconds, as_tags, as_text
 from .blocks.signal import Signal
 from .blocks.starting import OnConflict, Reuse, closed_run, conflict, definition_of, new_run, refuse_policies
@@ -184,7 +185,7 @@ class Run(Generic[R]):
         return f"<run {self.id}>"
 
 
-class Client:
+class Client(Appending):
     """Reaches runs in a store. Use it with `async with`.
 
     Everything it writes is on disk when the call returns; the worker that has the

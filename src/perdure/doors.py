@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
+from .core.events import Append, Clash, Placed
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
 from .errors import RunDamaged, StoreMoved, StoreUnavailable
 from .runtime.clock import Clock, Source, SystemClock, SystemSource
@@ -52,6 +53,10 @@ class Door(Protocol):
 
     async def send(self, message: Message) -> int:
         """Send a message; it is on disk when this returns. Its position, or DROPPED or KNOWN."""
+        ...
+
+    async def append(self, append: Append) -> list[Placed] | Clash:
+        """Append events; they are on disk when this returns."""
         ...
 
     async def ask(self, message: Message) -> Reply:
@@ -305,6 +310,11 @@ class StoreDoor:
 
     async def send(self, message: Message) -> int:
         return await self._outbox.put(message)
+
+    async def append(self, append: Append) -> list[Placed] | Clash:
+        _ = self._store.streams  # says so where there are none
+        committed = await self.read(lambda store: store.submit(Batch(appends=[append])))
+        return committed.appends[0]
 
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .blocks.step import steps_for
+from .blocks.stream import Handler, Handlers
 from .blocks.workflow import Workflow
 from .client import Client
+from .core.events import Append, Clash, Placed
 from .core.records import Message, NewRun, RunRow
 from .doors import Door, Ends, look_until, stopped_row, stopped_rows
 from .errors import StoreError, WorkflowNotRegistered
@@ -33,6 +35,7 @@ from .runtime.recovery import Recovery
 from .runtime.registry import Registry
 from .runtime.retention import Retention
 from .runtime.step_process import refuse_while_loading
+from .runtime.subscriptions import Subscriptions
 from .runtime.watchdog import Watchdog
 from .stores.base import DROPPED, Lease, Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
@@ -89,6 +92,22 @@ class EngineDoor:
         self._check_alive()
         driver.committer.add_message(message, on_message, caller=True)
         return await sent
+
+    async def append(self, append: Append) -> list[Placed] | Clash:
+        told: asyncio.Future[list[Placed] | Clash] = asyncio.get_running_loop().create_future()
+
+        def on_append(outcome: list[Placed] | Clash | Exception) -> None:
+            if told.done():
+                return
+            if isinstance(outcome, Exception):
+                told.set_exception(outcome)
+            else:
+                told.set_result(outcome)
+
+        self._check_alive()
+        _ = self._driver.store.streams  # says so where there are none
+        self._driver.committer.add_append(append, on_append)
+        return await told
 
     async def ask(self, message: Message) -> Reply:
         with self._driver.closing.waiting_for_reply(message.request) as waiter:
@@ -184,13 +203,15 @@ class Engine(Client):
         url: str = DEFAULT_URL,
         *,
         workflows: Iterable[Workflow[Any, Any]] | None = None,
+        handlers: Iterable[Handler[Any]] | None = None,
         clock: Clock | None = None,
         source: Source | None = None,
         residents_kept: int = RESIDENTS_KEPT,
         capacity: int = CAPACITY,
         tags: Iterable[str] = (),
     ) -> None:
-        """`url` names the store. `workflows`: run only these; by default all that are defined.
+        """`url` names the store. `workflows`: run only these; by default all that are defined;
+        `handlers` of events the same.
 
         `clock` and `source` are for tests. `residents_kept`: how many waiting runs
         stay in memory; the others are replayed when their time comes. `capacity`: with
@@ -200,6 +221,7 @@ class Engine(Client):
         """
         super().__init__(url)
         self._workflows = workflows
+        self._handlers = Handlers(handlers)
         self._clock = clock
         self._source: Source = source or SystemSource()
         self._residents_kept = residents_kept
@@ -213,6 +235,7 @@ class Engine(Client):
         self._claims: Claims | None = None
         self._jobs: Jobs | None = None
         self._parked: Parked | None = None
+        self._subscriptions: Subscriptions | None = None
         self._retention: Retention | None = None
         self._watchdog: Watchdog | None = None
         self._stopped: asyncio.Future[BaseException] | None = None
@@ -246,6 +269,14 @@ class Engine(Client):
             tags=sorted(self._tags or ()),
             is_simulated=self._clock is not None or not isinstance(self._source, SystemSource),
         )
+        if self._home is not None and (handlers := self._handlers.news()):
+            home, self._home, self._door = self._home, None, None
+            await home.close()
+            names = ", ".join(f"{handler.name}() of {handler.stream!r}" for handler in handlers)
+            raise StoreError(
+                f"Store '{self.url}' keeps no event streams, and these handlers are defined here: {names}.",
+                hint="Serve them by an engine on an SQLite file, and give this one handlers=[].",
+            )
         return self._home is not None
 
     async def _open(self, store: Store) -> None:
@@ -269,8 +300,11 @@ class Engine(Client):
         self._parked = Parked(driver, recovery.find)
         await self._parked.retry()
         jobs.look()
-        glance = Glance(driver, inbox, keeper)
-        self._lookout = Lookout(store, inbox.look, claims.look, jobs.look, glance.ask)
+        subscriptions = self._subscriptions = Subscriptions(driver, self._handlers.news)
+        await subscriptions.open()
+        self._lookout = Lookout(
+            store, inbox.look, claims.look, self._look_for_more, Glance(driver, inbox, keeper).ask
+        )
         self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
@@ -278,6 +312,11 @@ class Engine(Client):
     def _make_jobs(self, driver: Driver) -> Jobs:
         driver.effects.tags = tags = self._tags
         return Jobs(driver, lambda: steps_for(tags or ()), capacity=self._capacity)
+
+    def _look_for_more(self) -> None:
+        if self._jobs is not None and self._subscriptions is not None:
+            self._jobs.look()
+            self._subscriptions.look()
 
     def _clock_of(self, store: Store) -> Clock:
         """The machine's clock, put right by that of the store, which all workers share."""
@@ -338,6 +377,8 @@ class Engine(Client):
             self._retention.stop()
         if self._lookout is not None:
             self._lookout.stop()
+        if self._subscriptions is not None:
+            await self._subscriptions.stop()
         if self._driver is not None:
             await self._driver.stop()
             closed = "The engine was closed before the run ended."
@@ -356,6 +397,8 @@ class Engine(Client):
             self._lookout.stop()
         if self._driver is not None and self._keeper is not None:
             self._keeper.stop()
+            if self._subscriptions is not None:
+                self._subscriptions.abandon()
             self._driver.abandon()
             self._driver.closing.stop(error)
         if self._stopped is not None and not self._stopped.done():
@@ -368,11 +411,12 @@ class Engine(Client):
         are left, and when the engine closes other workers go on with all its runs. What
         still runs then is cancelled, and runs again elsewhere, as after a crash.
         """
-        if self._claims is not None and self._driver is not None:
+        if self._claims is not None and self._driver is not None and self._subscriptions is not None:
             self._claims.stop()
             if self._jobs is not None:
                 self._jobs.stop()
-            await self._driver.drain(seconds)
+            await asyncio.gather(self._subscriptions.drain(seconds), self._driver.drain(seconds))
+            await self._driver.committer.drain()
 
     async def serve(self) -> None:
         """Run until cancelled. Raises what stopped the worker, such as LeaseLost."""

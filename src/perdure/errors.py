@@ -207,6 +207,12 @@ class ForeignError(StepError):
         self.message = message
 
 
+class DuplicateConflict(PerdureError):
+    """An event's id stands for another event of the stream. Nothing was appended."""
+
+    code = "duplicate_conflict"
+
+
 class RunError(PerdureError):
     """About one run."""
 

@@ -172,7 +172,9 @@ def test_a_step_that_waits_for_a_worker_with_a_tag_is_named_by_show_and_doctor(
 
     assert doctor["health"]["unserved"] == {"gpu": 1}
     waiting, running = " ".join(page.split()), " ".join(at_work.split())  # the terminal may be narrow
-    assert "waits for step render, attempt 1, which waits for a worker with tag gpu (there is none)" in waiting
+    assert (
+        "waits for step render, attempt 1, which waits for a worker with tag gpu (there is none)" in waiting
+    )
     assert "Steps that wait for a worker with a tag that none has:\n  gpu: 1 step\n" in report
     assert said == "It also runs the steps of any run that ask for a worker with: gpu, big.\n"
     assert "waits for step render, attempt 1, at worker " in running

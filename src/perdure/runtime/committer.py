@@ -23,6 +23,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..core.events import Append, Clash, Placed
 from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreError, StoreFull, StoreLocked, StoreUnreachable
@@ -46,6 +47,10 @@ _LONGEST_WAIT_S = 5.0
 
 OnStart = Callable[[StartOutcome | Exception], None]
 OnMessage = Callable[[int | Exception], None]
+OnAppend = Callable[[list[Placed] | Clash | Exception], None]
+
+Filler = Callable[[Batch], Callable[[Exception | None], None] | None]
+"""Adds to a batch that is about to be written; gives what is to be called once it is on disk."""
 
 
 class Deliver(Protocol):
@@ -60,8 +65,8 @@ class _Group:
     """One batch and what waits for it."""
 
     __slots__ = (
-        "batch", "done", "finished", "on_commit", "on_messages", "on_starts", "residents", "result", "told",
-        "values",
+        "batch", "done", "finished", "on_appends", "on_commit", "on_messages", "on_starts", "residents",
+        "result", "told", "values",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -72,6 +77,7 @@ class _Group:
         """Their payloads as Python values, where known: one for one."""
         self.on_starts: list[tuple[OnStart, bool]] = []
         self.on_messages: list[tuple[OnMessage, bool] | None] = []
+        self.on_appends: list[OnAppend] = []
         self.on_commit: list[Callable[[Exception | None], None]] = []
         self.result: Committed | BaseException | None = None
         self.done = threading.Lock()
@@ -100,11 +106,17 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._group = _Group()
         self._scheduled = False
+        self._waits = False
+        """Whether something was to be written while a commit was under way."""
         self._in_flight: _Group | None = None
         self._mutex = threading.Lock()
         self._work: SimpleQueue[_Group | Callable[[], object] | None] = SimpleQueue()
         self._wait_s = 0.0
         self._idle: list[asyncio.Future[None]] = []
+        self.fillers: list[Filler] = []
+        """Who has something for each commit, that is put together as late as can be."""
+        self.on_events: Callable[[], None] = lambda: None
+        """Called when events may have been appended."""
         self._dead: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._start_writer()
@@ -157,6 +169,12 @@ class Committer:
         self._group.on_messages.append(None if on_message is None else (on_message, caller))
         self.schedule()
 
+    def add_append(self, append: Append, on_append: OnAppend) -> None:
+        """Append events; `on_append`, of somebody who waits, gets what became of them."""
+        self._group.batch.appends.append(append)
+        self._group.on_appends.append(on_append)
+        self.schedule()
+
     def after_commit(self, callback: Callable[[Exception | None], None]) -> None:
         """Call back when what was added so far is on disk, or with the error that stopped the worker."""
         self._group.on_commit.append(callback)
@@ -193,8 +211,14 @@ class Committer:
     def _flush(self) -> None:
         self._scheduled = False
         if self._in_flight is not None or self._dead is not None:
-            return  # what is added meanwhile goes with the next commit
+            self._waits = True  # what is added meanwhile goes with the next commit
+            return
+        self._waits = False
         group = self._group
+        for fill in self.fillers:
+            written = fill(group.batch)
+            if written is not None:
+                group.on_commit.append(written)
         if _is_empty(group.batch):
             self._group = _Group()
             for callback in group.on_commit:
@@ -243,7 +267,7 @@ class Committer:
         except Exception as error:  # ours: nobody may be left waiting for what cannot come
             self._die(error, group)
             raise
-        if self._group.on_commit or not _is_empty(self._group.batch):
+        if self._waits or self._group.on_commit or not _is_empty(self._group.batch):
             self.schedule()
         else:
             self._wake_idle()
@@ -254,9 +278,13 @@ class Committer:
         for callback, position in zip(group.on_messages, result.messages, strict=True):
             if callback is not None:
                 callback[0](position)
+        for on_append, outcome in zip(group.on_appends, result.appends, strict=True):
+            on_append(outcome)
         for transaction in group.batch.transactions:
             transaction.told(transaction.failed)
         self._deliver(group.residents, group.batch.records, group.values)
+        if group.batch.appends or group.batch.transactions:
+            self.on_events()
         for callback in group.on_commit:
             callback(None)
 
@@ -275,6 +303,9 @@ class Committer:
         for back in group.on_messages:
             if back is not None and back[1]:
                 back[0](hindered)
+        for on_append in group.on_appends:
+            on_append(hindered)
+        batch.appends, group.on_appends = [], []
         batch.starts, group.on_starts = [new for new, _ in starts], [back for _, back in starts]
         batch.messages, group.on_messages = [message for message, _ in sent], [back for _, back in sent]
         _append(group, newer)
@@ -298,6 +329,8 @@ class Committer:
             for back in waiting.on_messages:
                 if back is not None:
                     back[0](refusal)
+            for on_append in waiting.on_appends:
+                on_append(refusal)
             for callback in waiting.on_commit:
                 callback(refusal)
         self._group = _Group()
@@ -313,7 +346,8 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Whether everything added so far is on disk."""
-        return self._in_flight is None and not self._group.on_commit and _is_empty(self._group.batch)
+        busy = self._in_flight is not None or self._scheduled or self._group.on_commit
+        return not busy and _is_empty(self._group.batch)
 
     async def drain(self) -> None:
         """Wait until everything added so far is on disk (or the worker is dead)."""
@@ -387,6 +421,7 @@ def _append(group: _Group, newer: _Group) -> None:
     group.values.extend(newer.values)
     group.on_starts.extend(newer.on_starts)
     group.on_messages.extend(newer.on_messages)
+    group.on_appends.extend(newer.on_appends)
     group.on_commit.extend(newer.on_commit)
 
 
@@ -395,5 +430,5 @@ def _is_empty(batch: Batch) -> bool:
     return not (
         batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
         or batch.states or batch.attempts or batch.jobs or batch.withdrawn or batch.messages or batch.taken
-        or batch.replies or batch.leases
+        or batch.replies or batch.appends or batch.lanes or batch.dead or batch.leases
     )  # fmt: skip

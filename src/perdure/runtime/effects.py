@@ -110,8 +110,6 @@ class Effects:
         """Run a step's function on a thread or in a process; `begun` is called when its turn has come."""
         definition = call.definition
         if definition.place == "thread":
-            if self._threads is None:
-                self._threads = Threads(self.loop)
             context = copy_context()
 
             def work() -> Any:
@@ -119,10 +117,16 @@ class Effects:
                     self.loop.call_soon_threadsafe(begun)
                 return context.run(definition.fn, *call.args, **call.kwargs)
 
-            return await self._threads.call(work)
+            return await self.on_thread(work)
         if self._processes is None:
             self._processes = Processes()
         return await self._processes.run(definition, call.data, attempt.info(), begun)
+
+    async def on_thread(self, work: Callable[[], Any]) -> Any:
+        """Do some work on a thread of the pool."""
+        if self._threads is None:
+            self._threads = Threads(self.loop)
+        return await self._threads.call(work)
 
     async def stop(self) -> None:
         """Let the pools go. Threads that still run are left to end by themselves."""

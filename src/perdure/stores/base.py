@@ -20,13 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
 from ..core.records import Message, NewRun, Record, RunRow
 from .rows import AttemptRow, ClaimedJob, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow
 from .sight import Sight
+
+if TYPE_CHECKING:
+    from .streams import StreamStore
 
 
 class Loaded(NamedTuple):
@@ -93,6 +97,11 @@ class Batch(msgspec.Struct):
     taken: list[int] = []
     """Positions of messages that have been recorded, and so are removed."""
     replies: list[Reply] = []
+    appends: list[Append] = []
+    lanes: list[LaneMark] = []
+    """How far lanes of event streams are. A later mark of a lane replaces an earlier one."""
+    dead: list[DeadEvent] = []
+    """Events that are parked."""
     leases: int = 0
     """Renew the lease until this time; 0: leave it."""
 
@@ -128,6 +137,7 @@ class Committed(NamedTuple):
     starts: Sequence[StartOutcome]
     messages: Sequence[int]
     """The position of each message; or `DROPPED`, or `KNOWN`."""
+    appends: Sequence[list[Placed] | Clash] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +232,12 @@ class Store(Protocol):
     url: str
     address: str
     """The URL as a process in another folder would write it; without a password."""
+
+    @property
+    def streams(self) -> StreamStore:
+        """Its event streams."""
+        ...
+
     reads_block: bool
     """Whether a read may take longer than a moment, and should not be made on an event loop."""
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from ..core.events import Append, Clash, Placed
 from ..core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..errors import StoreError
 from ..runtime.clock import Clock, Source, SystemClock, SystemSource
@@ -75,6 +76,12 @@ class TemporalDoor:
             f"Run {new.id!r} cannot be started in a transaction: a Temporal cluster is in no database that a "
             "connection could write to. Nothing was written.",
             hint="Leave connection= out, and start the run after the commit.",
+        )
+
+    async def append(self, append: Append) -> list[Placed] | Clash:
+        raise StoreError(
+            f"Nothing was appended to stream {append.stream!r}: a Temporal cluster keeps no event streams.",
+            hint="Keep streams in a store: sqlite:///… .",
         )
 
     async def _decide(self, new: NewRun, latest: RunRow) -> StartOutcome | None:

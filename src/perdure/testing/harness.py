@@ -25,6 +25,7 @@ from ..blocks.step import Step, StepCall
 from ..blocks.workflow import Workflow
 from ..client import Client, Run
 from ..core.commands import RunStep
+from ..core.events import Append, Clash, Placed
 from ..core.records import Message, NewRun, Record, RunRow
 from ..doors import Door
 from ..errors import PerdureError, RunNotFound
@@ -301,6 +302,9 @@ class _HarnessDoor:
 
     async def send(self, message: Message) -> int:
         return await (await self._engine()).send(message)
+
+    async def append(self, append: Append) -> list[Placed] | Clash:
+        return await (await self._engine()).append(append)
 
     async def ask(self, message: Message) -> Reply:
         return await (await self._engine()).ask(message)

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from ...core.records import Message, NewRun, Record, RunRow
+from ...errors import StoreError
 from ..base import (
     AttemptRow,
     Batch,
@@ -38,6 +39,7 @@ from ..base import (
 )
 from ..sight import Sight
 from ..statements import load_statements
+from ..streams import StreamStore
 from .borrowing import Borrowing
 from .check import find_wrongs
 from .claims import Claims
@@ -94,6 +96,14 @@ class PostgresStore:
         self._messages = MessageReader(self._database)
         self._moves = Moves(self._database, self._leases, self._reader, self._gate)
         self._checks = [name for name in sql if name.startswith("check_")]
+
+    @property
+    def streams(self) -> StreamStore:
+        """Raises StoreError: they are kept in SQLite files alone, so far."""
+        raise StoreError(
+            f"Store '{self.url}' keeps no event streams yet: nothing was written.",
+            hint="Keep streams in an SQLite file: sqlite:///… .",
+        )
 
     def listen(self, heard: Callable[[], None]) -> bool:
         return self._ear.listen(heard)

@@ -26,6 +26,14 @@ _WANTED: Final = "an apsw.Connection to the store's file, with a transaction ope
 
 def start_within(connection: Any, new: NewRun, *, path: str | None, url: str) -> StartOutcome:
     """See `Store.start_within`. `path` is the store's; None for its own connection, lent to a step."""
+    with within(connection, path=path, url=url):
+        (outcome,) = write_starts(connection, [new], lease=0, url=url)
+    return outcome
+
+
+@contextmanager
+def within(connection: Any, *, path: str | None, url: str) -> Generator[None]:
+    """Write on a connection of the user's, all or nothing. Raises StoreError for one that will not do."""
     if any(is_of(connection, package) for package in ("sqlite3", "aiosqlite", "sqlalchemy")):
         raise _other_library(connection, url)
     if not isinstance(connection, apsw.Connection) or connection.is_async:
@@ -36,8 +44,7 @@ def start_within(connection: Any, new: NewRun, *, path: str | None, url: str) ->
         raise no_transaction(url, hint='Begin one first: connection.execute("BEGIN IMMEDIATE").')
     with _whole(connection):
         refuse_closed(read_mark(connection), url)
-        (outcome,) = write_starts(connection, [new], lease=0, url=url)
-    return outcome
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from .checksums import TABLES, check_row, check_run
 from .connection import Database
 from .faults import DRIVER_ERRORS
 from .statements import SQL
+from .streams import wrong_event
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
 
@@ -53,6 +54,11 @@ def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
             wrong = check_row(row, table, url=url)
             if wrong is not None:
                 yield wrong.what
+    rows = connection.execute(SQL["all_event"])
+    for row in rows:
+        damaged = wrong_event(row, url=url)
+        if damaged is not None:
+            yield damaged.what
 
 
 def _blobs(connection: apsw.Connection, url: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from ..base import MoveCursor, MoveMark, MovePage, Reply, WholeRun
-from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
 from . import blobs
 from .blobs import write_rows
 from .checksums import ATTEMPT, JOB, MESSAGE, RECORD, REPLY, RUN_PAYLOADS, STATE, run_checksums
@@ -30,6 +30,7 @@ _INSERT_MARK = SQL["insert_move_mark"]
 _REMOVE_MARK = SQL["remove_move_mark"]
 _FREE_ALL = (SQL["free_all_runs"], SQL["free_all_jobs"])
 _ANY_ARRIVED = SQL["any_arrived"]
+_ANY_STREAM = SQL["any_stream"]
 _REMOVALS = tuple(sql for name, sql in SQL.items() if name.startswith("remove_all_"))
 _MARK = SQL["move_mark"]
 _RUNS = SQL["moving_runs"]
@@ -77,6 +78,9 @@ class Moves:
                 for sql in _REMOVALS:
                     connection.execute(sql)
             will_arrive = after is not None and after.stage == "arriving"
+            will_leave = after is not None and after.stage == "moving"
+            if will_leave and connection.execute(_ANY_STREAM).get:
+                raise has_streams(url)
             if will_arrive and not was_arriving and connection.execute(_ANY_ARRIVED).get:
                 raise not_empty(url)
             for sql in _FREE_ALL:

@@ -1,4 +1,4 @@
-"""Every statement of this store, by name, from `statements.sql`, `jobs.sql` and `moving.sql`.
+"""Every statement of this store, by name, from its `.sql` files.
 
 Modules take what they need from `SQL` when they are imported, so a name that is
 not there is noticed at once.
@@ -11,7 +11,7 @@ from typing import Final
 
 from ..statements import load_statements
 
-_FILES: Final = ("statements.sql", "jobs.sql", "moving.sql")
+_FILES: Final = ("statements.sql", "jobs.sql", "moving.sql", "streams.sql")
 
 SQL: Final = load_statements(
     "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _FILES)

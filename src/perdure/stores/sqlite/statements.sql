@@ -391,6 +391,7 @@ UNION ALL SELECT details FROM attempt WHERE typeof(details) = 'integer'
 UNION ALL SELECT arguments FROM job WHERE typeof(arguments) = 'integer'
 UNION ALL SELECT payload FROM message WHERE typeof(payload) = 'integer'
 UNION ALL SELECT payload FROM reply WHERE typeof(payload) = 'integer'
+UNION ALL SELECT payload FROM event WHERE typeof(payload) = 'integer'
 
 -- name: check_dangling
 SELECT DISTINCT 'A payload refers to blob ' || blob || ', which is missing.'

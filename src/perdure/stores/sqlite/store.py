@@ -46,6 +46,7 @@ from .lease import Leases
 from .marks import read_mark
 from .moving import Moves
 from .read import Reader
+from .streams import Streams
 from .write import remove_ended, write_batch, write_submission
 
 
@@ -74,6 +75,7 @@ class SqliteStore:
         self._reader = Reader(self._database)
         self._jobs = Jobs(self._database, self._leases)
         self._moves = Moves(self._database, self._leases, self._reader, self._jobs)
+        self.streams = Streams(self._database, self._leases)
 
     def listen(self, heard: Callable[[], None]) -> bool:
         return False

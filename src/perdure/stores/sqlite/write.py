@@ -23,6 +23,7 @@ from .lending import lent, savepoint
 from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
+from .streams import append_events, write_dead, write_lanes
 
 _INSERT_RECORD = SQL["insert_record"]
 _TOGETHER = 32
@@ -88,13 +89,18 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
     if batch.replies:
         replies = [reply._replace(ok=int(reply.ok)) for reply in batch.replies]  # as it is read
         write_rows(connection, _REPLY, replies, (2,))
-    return Committed(outcomes, positions)
+    appended = append_events(connection, batch.appends, url=url) if batch.appends else []
+    if batch.lanes:
+        write_lanes(connection, batch.lanes, lease=lease)
+    if batch.dead:
+        write_dead(connection, batch.dead)
+    return Committed(outcomes, positions, appended)
 
 
 def write_submission(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:
-    """Write the starts and messages of a process that holds no lease: what it starts is free."""
-    sent = Batch(starts=batch.starts, messages=batch.messages)
-    assert sent == batch, "only starts and messages can be written without the lease"
+    """Write the starts, messages and appends of a process that holds no lease: what it starts is free."""
+    sent = Batch(starts=batch.starts, messages=batch.messages, appends=batch.appends)
+    assert sent == batch, "only starts, messages and appends can be written without the lease"
     return write_batch(connection, sent, lease=0, url=url)
 
 

@@ -32,9 +32,10 @@ class Disk:
         self._empty = self._schema()
 
     def sweep(self) -> bool:
-        """Remove all runs. False if something stays: a run that is not over, or a table of the user's."""
+        """Remove all runs. False if something stays: an open run, a stream, a table of the user's."""
         self.store.remove_ended(before_ms=1 << 62, limit=1 << 30)
-        return not self.store.counts() and self._schema() == self._empty
+        has_streams = self._beside.execute("SELECT 1 FROM stream").get is not None
+        return not (self.store.counts() or has_streams) and self._schema() == self._empty
 
     def _schema(self) -> object:
         return self._beside.pragma("schema_version")

@@ -1,0 +1,432 @@
+"""`Stream`: events in an order that lasts, and the functions that handle them."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from ..codec.json import decoder, encode
+from ..core.events import Append, Clash, EventRow, NewEvent, Placed, SubscriptionRow
+from ..core.host import current_host
+from ..core.retry import Retry
+from ..errors import (
+    DefinitionError,
+    DuplicateConflict,
+    NotDecodable,
+    NotSerialisable,
+    OutsideRun,
+    PerdureError,
+)
+from ..runtime.subscriber import Order
+from .options import as_text
+from .step import step, step_info
+
+E = TypeVar("E")
+K = TypeVar("K")
+T = TypeVar("T", bound=type)
+
+_MARK = "__perdure_event__"
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def event(name: str, *, version: int = 1) -> Callable[[T], T]:
+    """Give a class the name and version that events of it have: `@event("order.placed", version=3)`.
+
+    Without it that is the class's own name, version 1. Raises DefinitionError.
+    """
+    if not name or version < 1:
+        raise DefinitionError(f"@event({name!r}, version={version}): a name, and a version from 1 on.")
+
+    def mark(kind: T) -> T:
+        setattr(kind, _MARK, (name, version))
+        return kind
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[E]):
+    """An event, as a handler gets it. Its attributes are those of CloudEvents 1.0."""
+
+    data: E
+    id: str
+    """Names it within its source."""
+    source: str
+    type: str
+    version: int
+    key: str
+    """Events of a key are handled in order. Empty: it has none."""
+    time: datetime
+    """When it happened, in UTC."""
+    appended_at: datetime
+    stream: str
+    position: str
+    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
+    idempotency_key: str
+    """Names the handling of this event by this handler: the same in every attempt, and after every crash."""
+    attempt: int
+    """1 for the first try. A try that a crash interrupted is not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An event that is on disk."""
+
+    position: str
+    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
+    is_duplicate: bool
+    """Whether it was there already, with the same id and content: nothing was written."""
+
+
+class Handler(Generic[E]):
+    """A function that handles the events of a stream; made by `Stream.on`."""
+
+    def __init__(
+        self,
+        stream: Stream[Any],
+        function: Callable[[Event[E]], Any],
+        kinds: tuple[type, ...],
+        *,
+        name: str | None,
+        concurrency: int,
+        order: Order,
+        retry: Retry,
+        from_start: bool,
+    ) -> None:
+        self.stream = stream.name
+        self.fn = function
+        self.name = name or getattr(function, "__name__", repr(function))
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.concurrency = concurrency
+        self.order: Order = order
+        self.retry = retry
+        self.from_start = from_start
+        self._types = {stream.type_of(kind)[0] for kind in kinds}
+        self._of = stream
+        self.__doc__ = function.__doc__
+        _defined.add(self)
+
+    def wants(self, event: EventRow) -> bool:
+        """Whether the event is of a type that it handles."""
+        return not self._types or event.type in self._types
+
+    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Event[Any]:
+        """What the function gets. Raises NotDecodable."""
+        position = position_text(event.position)
+        return Event(
+            data=self._of.decode(event),
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            version=event.version,
+            key=event.key,
+            time=_moment(event.time_ms),
+            appended_at=_moment(event.at_ms),
+            stream=self.stream,
+            position=position,
+            idempotency_key=f"{self.name}/{self.stream}/{position}",
+            attempt=attempt,
+        )
+
+    def __call__(self, event: Event[E]) -> Any:
+        """Call the function, as a test may."""
+        return self.fn(event)
+
+    def __repr__(self) -> str:
+        return f"<handler {self.name} of stream {self.stream}>"
+
+
+class _Defined:
+    """Every handler that lives in this process."""
+
+    def __init__(self) -> None:
+        self._handlers: weakref.WeakSet[Handler[Any]] = weakref.WeakSet()
+        self.count = 0
+        """How many there have been."""
+
+    def add(self, handler: Handler[Any]) -> None:
+        self._handlers.add(handler)
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Handler[Any]]:
+        return iter(list(self._handlers))
+
+
+_defined = _Defined()
+
+
+class Handlers:
+    """The handlers that one engine serves."""
+
+    def __init__(self, wanted: Iterable[Handler[Any]] | None = None) -> None:
+        """`wanted`: only these; None: all that are defined in this process, now or later."""
+        self._wanted = None if wanted is None else list(wanted)
+        self._seen = -1
+
+    def news(self) -> list[Handler[Any]]:
+        """All of them; nothing if no other was defined since this was asked last.
+
+        Raises DefinitionError for two of one name.
+        """
+        if self._seen == _defined.count or (self._seen >= 0 and self._wanted is not None):
+            return []
+        self._seen = _defined.count
+        found, twins = _by_name(_defined if self._wanted is None else self._wanted)
+        if twins is not None:
+            gc.collect()  # one that nobody uses any more may only not have been collected yet
+            found, twins = _by_name(_defined if self._wanted is None else self._wanted)
+        if twins is not None:
+            raise DefinitionError(
+                f"Stream {twins.stream!r} has two handlers named {twins.name!r}: they would share a place.",
+                hint="Rename one, or give it a name of its own: @stream.on(…, name='…').",
+            )
+        return [found[name] for name in sorted(found)]
+
+
+def _by_name(
+    handlers: Iterable[Handler[Any]],
+) -> tuple[dict[tuple[str, str], Handler[Any]], Handler[Any] | None]:
+    """The handlers by stream and name; and one that has the name of another."""
+    found: dict[tuple[str, str], Handler[Any]] = {}
+    twin: Handler[Any] | None = None
+    for handler in handlers:
+        if found.setdefault((handler.stream, handler.name), handler) is not handler:
+            twin = handler
+    return found, twin
+
+
+class Stream(Generic[E]):
+    """An append-only log of events, kept in the engine's store: `orders = Stream("orders", OrderEvent)`.
+
+    `of` is the type of its events, or a union of several. Events of one `key` are handled
+    in the order in which they were appended. An event that has been appended is on disk,
+    and is there for every handler, now or later.
+    """
+
+    def __init__(self, name: str, of: type[E] | Any, *, key: Callable[[E], str] | None = None) -> None:
+        """Raises DefinitionError for a type that cannot be kept as JSON."""
+        self.name = as_text(name, "A stream's name")
+        self._key = key
+        self._kinds: dict[str, Any] = {}
+        self._names: dict[type, tuple[str, int]] = {}
+        for kind in _kinds_of(of):
+            type_name, version = self._names[kind] = _type_of(kind)
+            if type_name in self._kinds:
+                raise DefinitionError(f"Stream {name!r}: two types of event are named {type_name!r}.")
+            self._kinds[type_name] = decoder(kind, f"event {type_name!r}")
+            _ = version
+
+    def type_of(self, kind: type) -> tuple[str, int]:
+        """The name and version of a type of event. Raises DefinitionError for another stream's."""
+        known = self._names.get(kind)
+        if known is None:
+            kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
+            raise DefinitionError(f"Stream {self.name!r} has no events of type {kind!r}. It has: {kinds}.")
+        return known
+
+    async def append(
+        self, value: E, *, id: str | None = None, time: datetime | None = None, source: str | None = None
+    ) -> Appended:
+        """Append an event from a workflow: exactly once, whatever crashes. Elsewhere use `client.append`.
+
+        Without `id` it has one of its own. `time` is when it happened; by default now. Raises
+        NotSerialisable for a value that does not fit, DuplicateConflict for an id that stands
+        for another event, OutsideRun outside a run.
+        """
+        (one,) = await self._append_in_run([value], id, time, source)
+        return one
+
+    async def append_batch(self, values: Iterable[E]) -> list[Appended]:
+        """Append many, all or none, in their order. Otherwise as `append`."""
+        return await self._append_in_run(values, None, None, None)
+
+    async def _append_in_run(
+        self, values: Iterable[E], id: str | None, time: datetime | None, source: str | None
+    ) -> list[Appended]:
+        if current_host.get(None) is None:
+            raise OutsideRun(
+                f"Stream {self.name!r}: append() was called outside a run.",
+                hint="Use `await engine.append(stream, value)`, of an Engine or a Client.",
+            )
+        sketches = [
+            _Sketch(*self._encode(value), self.key_of(value), id, source, _stamp(time)) for value in values
+        ]
+        placed = await _append_in_run(self.name, sketches)
+        return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
+
+    def on(
+        self,
+        *kinds: type[K],
+        name: str | None = None,
+        concurrency: int = 32,
+        order: Order = "key",
+        retry: Retry | None = None,
+        begin: Literal["first", "next"] = "first",
+    ) -> Callable[[Callable[[Event[K]], Any]], Handler[K]]:
+        """Have a function handle the events of these types, or of all: `@orders.on(OrderPlaced)`.
+
+        - `order`: `"key"` handles events of a key one after another, `"stream"` all of them, `"none"` any
+          at any time; at most `concurrency` at once.
+        - `retry`: an event whose handler fails is tried again; after the last attempt it is
+          parked, and later events of its key behind it. `NonRetryable` parks at once.
+        - `begin`: where a new handler begins: with the `"first"` event that is kept, or the `"next"` to come.
+        - `name`: by which its place in the stream is kept; by default the function's name.
+        """
+        if concurrency < 1 or order not in ("key", "stream", "none") or begin not in ("first", "next"):
+            raise DefinitionError(
+                f"@{self.name}.on(concurrency={concurrency!r}, order={order!r}, begin={begin!r}) cannot be.",
+                hint="concurrency from 1 on; order 'key', 'stream' or 'none'; begin 'first' or 'next'.",
+            )
+
+        def make(function: Callable[[Event[K]], Any]) -> Handler[K]:
+            return Handler(
+                self, function, kinds, name=name, concurrency=concurrency, order=order,
+                retry=retry or _RETRY, from_start=begin == "first",
+            )  # fmt: skip
+
+        return make
+
+    def new_event(
+        self, value: E, drawn: str, now_ms: int, *, id: str | None, time: datetime | None, source: str
+    ) -> NewEvent:
+        """An event to be appended; `drawn` is its id if it is given none, and was never drawn before."""
+        type_name, version, payload = self._encode(value)
+        return NewEvent(
+            id=drawn if id is None else as_text(id, "An event's id"),
+            source=as_text(source, "An event's source", shortest=0),
+            type=type_name,
+            version=version,
+            key=self.key_of(value),
+            time_ms=now_ms if time is None else _milliseconds(time),
+            at_ms=now_ms,
+            trace="",
+            payload=payload.encode(),
+            is_resent=id is not None,
+        )
+
+    def key_of(self, value: E) -> str:
+        """The key of an event. Raises NotSerialisable for one that is no text."""
+        if self._key is None:
+            return ""
+        try:
+            found = self._key(value)
+        except Exception as error:
+            raise NotSerialisable(
+                f"stream {self.name!r}: key of {value!r}", f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, str):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+            raise NotSerialisable(f"stream {self.name!r}: key of {value!r}", f"it is {found!r}, and no text")
+        return as_text(found, "An event's key", shortest=0)
+
+    def _encode(self, value: E) -> tuple[str, int, str]:
+        where = f"stream {self.name!r}: event"
+        known = self._names.get(type(value))
+        if known is None:
+            kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
+            raise NotSerialisable(where, f"it is a {type(value).__name__}, and the stream is of {kinds}")
+        payload = encode(value, where)
+        try:
+            self._kinds[known[0]](payload)
+        except NotDecodable as error:
+            raise NotSerialisable(where, f"the value does not fit its type: {error}") from error
+        return *known, payload.decode()
+
+    def decode(self, event: EventRow) -> E:
+        """The value of an event. Raises NotDecodable."""
+        read = self._kinds.get(event.type)
+        if read is None:
+            raise NotDecodable(
+                f"event {event.id!r} of stream {self.name!r}", f"its type {event.type!r} is unknown here"
+            )
+        return read(event.payload)
+
+    def __repr__(self) -> str:
+        return f"<stream {self.name}>"
+
+
+_RETRY = Retry(attempts=6, max_delay=300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sketch:
+    """An event that a workflow appends, before it is known when."""
+
+    type: str
+    version: int
+    payload: str
+    key: str
+    id: str | None
+    source: str | None
+    time_ms: int | None
+
+
+@step(name="append", transaction=True, retry=Retry(give_up_on=(DuplicateConflict,)))
+def _append_in_run(stream: str, sketches: list[_Sketch]) -> list[Placed]:
+    """Write a workflow's events in the transaction that records that they are written."""
+    info = step_info()
+    lent = info.lent()
+    now_ms = lent.clock.now_ms()
+    events = [
+        NewEvent(
+            id=sketch.id or f"{info.idempotency_key}-{number}",
+            source=sketch.source if sketch.source is not None else f"run/{info.run_id}",
+            type=sketch.type,
+            version=sketch.version,
+            key=sketch.key,
+            time_ms=now_ms if sketch.time_ms is None else sketch.time_ms,
+            at_ms=now_ms,
+            trace="",
+            payload=sketch.payload.encode(),
+            is_resent=sketch.id is not None,
+        )
+        for number, sketch in enumerate(sketches)
+    ]
+    append = Append(stream, events)
+    return placed_or_refuse(append, lent.store.streams.append_within(lent.connection, append))
+
+
+def placed_or_refuse(append: Append, outcome: list[Placed] | Clash) -> list[Placed]:
+    """Where the events of an append stand. Raises DuplicateConflict."""
+    if not isinstance(outcome, Clash):
+        return outcome
+    clash = append.events[outcome.place]
+    raise DuplicateConflict(
+        f"Stream {append.stream!r} has another event with id {clash.id!r} from source {clash.source!r}, at "
+        f"{position_text(outcome.position)}: the same id with other content. Nothing was appended.",
+        hint="An id names one event for as long as that is kept: give this one an id of its own.",
+    )
+
+
+def position_text(place: int) -> str:
+    """A position as people see it: 13 digits in Crockford's base 32, in the order of the places."""
+    return "".join(_DIGITS[place >> shift & 31] for shift in range(60, -1, -5))
+
+
+def _kinds_of(of: Any) -> tuple[Any, ...]:
+    return get_args(of) if get_origin(of) in (Union, types.UnionType) else (of,)
+
+
+def _type_of(kind: Any) -> tuple[str, int]:
+    return getattr(kind, _MARK, None) or (kind.__name__, 1)
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+
+
+def _milliseconds(time: datetime) -> int:
+    if time.tzinfo is None:
+        raise PerdureError(
+            f"An event's time is {time!r}, without a time zone.", hint="Use datetime.now(UTC)."
+        )
+    return round(time.timestamp() * 1000)
+
+
+def _stamp(time: datetime | None) -> int | None:
+    return None if time is None else _milliseconds(time)

@@ -1,0 +1,289 @@
+"""Delivers the events of a stream to one handler: lane by lane, and each key in order.
+
+Laws: an event is handled until its handler returns, or it is parked; the next event
+of its key is not begun before that is on disk. What is done is written with the next
+commit, under the worker's lease. After a crash what was under way is delivered again,
+with the same idempotency key; nothing is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..codec.failures import encode_failure
+from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, SubscriptionRow
+from ..core.retry import Retry
+from ..errors import NotDecodable, StoreError
+from ..stores.base import Batch
+from ..stores.streams import lane_of
+from .lanes import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .driver import Driver
+
+Order = Literal["key", "stream", "none"]
+
+_PAGE = 1_000
+_HELD_MAX = 2_000
+"""So many events are in memory at most, waiting or being handled: the stream waits on disk."""
+_STOP_MAY_TAKE_S = 10.0
+
+
+class HandlerDefinition(Protocol):
+    """A function that handles events, and how."""
+
+    name: str
+    stream: str
+    fn: Callable[[Any], Any]
+    is_async: bool
+    concurrency: int
+    order: Order
+    retry: Retry
+    from_start: bool
+
+    def wants(self, event: EventRow) -> bool:
+        """Whether the event is of a type that it handles."""
+        ...
+
+    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Any:
+        """What the function gets. Raises NotDecodable."""
+        ...
+
+
+class Subscriber:
+    """One subscription, as far as its lanes are this worker's."""
+
+    def __init__(self, driver: Driver, definition: HandlerDefinition, row: SubscriptionRow) -> None:
+        """`driver` is a proxy: it outlives this."""
+        self._driver = driver
+        self._definition = definition
+        self.row = row
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[int, Lane] = {}
+        self._after = 0
+        """The stream has been read up to here, for the lane that is least far."""
+        self._is_reading = False
+        self._look_again = False
+        self._held = 0
+        self._queues: dict[str, deque[EventRow]] = {}
+        """By key, what waits for the event of that key that is in hand."""
+        self._ready: deque[EventRow] = deque()
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._attempts: dict[int, int] = {}
+        """By position, the number of the next attempt, where it is not the first."""
+        self._finished: list[EventRow] = []
+        """Done, or parked, since the last commit was put together."""
+        self._begun: set[int] = set()
+        """Positions of events that were begun: the next ones of their keys wait for them."""
+        self._dead: list[DeadEvent] = []
+        self._paused = False
+        self._stopped = False
+        driver.committer.fillers.append(self._fill)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being read, or waits to be written; handlers may run."""
+        return not (self._is_reading or self._finished)
+
+    # -- reading along ---------------------------------------------------------------------------
+
+    def take(self, rows: list[LaneRow]) -> None:
+        """Deliver the events of these lanes from now on."""
+        for row in rows:
+            self._lanes[row.lane] = lane = Lane(row)
+            self._after = min(self._after, lane.cursor) if len(self._lanes) > 1 else lane.cursor
+        self.look()
+
+    def look(self) -> None:
+        """See whether there is something new."""
+        if self._stopped or not self._lanes:
+            return
+        if self._is_reading or self._held >= _HELD_MAX:
+            self._look_again = True
+            return
+        self._is_reading = True
+        stream, after = self._definition.stream, self._after
+        limit = min(_PAGE, _HELD_MAX - self._held)
+        self._driver.reads.ask(
+            lambda store: store.streams.events(stream, after=after, limit=limit), self._found
+        )
+
+    def _found(self, page: EventPage | StoreError) -> None:
+        self._is_reading = False
+        if self._stopped:
+            return
+        if isinstance(page, StoreError):
+            self._driver.complain(page, f"reading stream {self._definition.stream!r}")
+            return
+        count = self.row.lanes
+        for event in page.events:
+            lane = self._lanes.get(lane_of(event, count))
+            if lane is not None and event.position > lane.read_to and lane.enter(event.position):
+                self._admit(event, lane)
+        for lane in self._lanes.values():
+            lane.pass_to(page.after)
+        got_on = page.after > self._after
+        self._after = page.after
+        self._pump()
+        if got_on or self._look_again:
+            self._look_again = False
+            self._loop.call_soon(self.look)
+
+    def _admit(self, event: EventRow, lane: Lane) -> None:
+        self._held += 1
+        if not self._definition.wants(event):
+            self._finish(event)
+            return
+        if event.key and event.key in lane.parked:
+            self._park(event, DeadKind.BEHIND, 0, None)
+            return
+        key = self._order_key(event)
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = deque()
+            self._begin(event)
+        else:
+            queue.append(event)
+
+    def _begin(self, event: EventRow) -> None:
+        self._begun.add(event.position)
+        self._ready.append(event)
+
+    def _order_key(self, event: EventRow) -> str:
+        """Events for which this is the same are handled one after another."""
+        order = self._definition.order
+        if order == "stream":
+            return ""
+        return event.key if event.key and order == "key" else f"\0{event.position}"
+
+    # -- handling --------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        most = 0 if self._paused or self._stopped else self._definition.concurrency
+        while self._ready and len(self._running) < most:
+            event = self._ready.popleft()
+            name = f"{self.row.stream}/{self.row.name}/{event.position}"
+            self._running[event.position] = asyncio.Task(self._handle(event), loop=self._loop, name=name)
+
+    async def _handle(self, event: EventRow) -> None:
+        """One attempt."""
+        attempt = self._attempts.get(event.position, 1)
+        try:
+            await self._call(self._definition.read(event, self.row, attempt))
+        except NotDecodable as error:
+            self._park(event, DeadKind.UNREADABLE, attempt, error)
+        except Exception as error:
+            self._failed(event, attempt, error)
+        else:
+            self._finish(event)
+        self._running.pop(event.position, None)
+        self._pump()
+
+    async def _call(self, given: Any) -> None:
+        definition = self._definition
+        if definition.is_async:
+            await definition.fn(given)
+        else:
+            context = copy_context()
+            await self._driver.effects.on_thread(lambda: context.run(definition.fn, given))
+
+    def _failed(self, event: EventRow, attempt: int, error: Exception) -> None:
+        retry, driver = self._definition.retry, self._driver
+        if retry.gives_up_on(error) or attempt >= retry.attempts:
+            self._park(event, DeadKind.FAILED, attempt, error)
+            return
+        driver.complain(error, f"handling {self._name_of(event)}, attempt {attempt}")
+        self._attempts[event.position] = attempt + 1
+        wait_ms = retry.delay_ms(attempt, drawn=driver.source.draw())
+        driver.clock.arm(driver.clock.now_ms() + wait_ms, lambda: self._try_again(event))
+
+    def _try_again(self, event: EventRow) -> None:
+        self._ready.append(event)
+        self._pump()
+
+    def _name_of(self, event: EventRow) -> str:
+        return f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
+
+    def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: Exception | None) -> None:
+        lane = lane_of(event, self.row.lanes)
+        failure = None if error is None else encode_failure(error)
+        dead = DeadEvent(
+            self.row.number, event.position, lane, event.key, int(kind), attempts, failure,
+            self._driver.clock.now_ms(),
+        )  # fmt: skip
+        if error is not None:
+            self._driver.complain(error, f"handling {self._name_of(event)}, which is parked")
+        if event.key:
+            self._lanes[lane].parked.add(event.key)
+        self._dead.append(dead)
+        self._finish(event)
+
+    # -- what is done ----------------------------------------------------------------------------
+
+    def _finish(self, event: EventRow) -> None:
+        self._attempts.pop(event.position, None)
+        self._lanes[lane_of(event, self.row.lanes)].finish(event.position)
+        self._finished.append(event)
+        self._driver.committer.schedule()
+
+    def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
+        """Put what is done into a commit that is about to be written."""
+        if not self._finished:
+            return None
+        finished, self._finished = self._finished, []
+        batch.dead.extend(self._dead)
+        self._dead = []
+        batch.lanes.extend(lane.mark() for lane in self._lanes.values() if lane.is_dirty)
+        return lambda error: self._committed(finished, error)
+
+    def _committed(self, finished: list[EventRow], error: Exception | None) -> None:
+        if error is not None or self._stopped:
+            return
+        self._held -= len(finished)
+        for event in finished:
+            if event.position in self._begun:
+                self._begun.discard(event.position)
+                self._let_next(self._order_key(event))
+        self._pump()
+        if self._look_again:
+            self._look_again = False
+            self.look()
+
+    def _let_next(self, key: str) -> None:
+        """The next one that waits may begin; those whose keys are parked now are parked behind."""
+        queue = self._queues[key]
+        while queue:
+            event = queue.popleft()
+            if event.key and event.key in self._lanes[lane_of(event, self.row.lanes)].parked:
+                self._park(event, DeadKind.BEHIND, 0, None)
+            else:
+                self._begin(event)
+                return
+        del self._queues[key]
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Begin no more, and wait for the handlers that run."""
+        self._paused = True
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    def abandon(self) -> list[asyncio.Task[None]]:
+        """Stop at once; gives the handlers that are cancelled: their events are delivered again."""
+        self._stopped = True
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def stop(self) -> None:
+        """The same, and wait for what handlers have to clean up."""
+        tasks = self.abandon()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_MAY_TAKE_S)

@@ -1,0 +1,127 @@
+"""The subscriptions of a worker: made where they are not, and their lanes claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..core.events import LaneRow, SubscriptionRow
+from ..errors import DefinitionError, LeaseLost, StoreError
+from ..stores.base import Store
+from ..stores.streams import LANES
+from .subscriber import HandlerDefinition, Subscriber
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+
+class Subscriptions:
+    """All handlers that this worker serves."""
+
+    def __init__(self, driver: Driver, news: Callable[[], Sequence[HandlerDefinition]]) -> None:
+        """`news` gives the handlers, whenever there are others than before."""
+        self._driver: Driver = weakref.proxy(driver)
+        self._news = news
+        self._subscribers: dict[int, Subscriber] = {}
+        self._asked = 0
+        """Subscriptions that are being made."""
+        self._is_claiming = False
+        self._claim_again = False
+        driver.committer.on_events = self._look_at_events
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no event is under way."""
+        busy = self._is_claiming or self._asked
+        return not busy and all(subscriber.is_quiet for subscriber in self._subscribers.values())
+
+    async def open(self) -> None:
+        """Serve all handlers from now on. Raises DefinitionError for two of one name."""
+        wait_between = self._driver.committer.wait_between
+        for handler in self._news():
+            self._serve(handler, await wait_between(partial(_subscribe, handler)))
+        self.look()
+
+    def look(self) -> None:
+        """See whether there are new handlers, new events, and lanes that are free."""
+        if not self._driver.stopped:
+            self._look_at_events()
+            self._claim()
+
+    def _look_at_events(self) -> None:
+        driver = self._driver
+        try:
+            news = self._news()
+        except DefinitionError as error:
+            driver.complain(error, "looking for handlers")
+            news = ()
+        for handler in news:
+            self._asked += 1
+            driver.committer.ask_between(partial(_subscribe, handler), partial(self._subscribed, handler))
+        for subscriber in self._subscribers.values():
+            subscriber.look()
+
+    def _subscribed(self, handler: HandlerDefinition, found: SubscriptionRow | StoreError) -> None:
+        self._asked -= 1
+        if isinstance(found, StoreError):
+            self._driver.complain(found, f"subscribing {handler.name}() to stream {handler.stream!r}")
+            return
+        self._serve(handler, found)
+        self._claim()
+
+    def _serve(self, handler: HandlerDefinition, row: SubscriptionRow) -> None:
+        if row.number not in self._subscribers:
+            self._subscribers[row.number] = Subscriber(self._driver, handler, row)
+
+    def _claim(self) -> None:
+        driver = self._driver
+        if not self._subscribers:
+            return
+        if self._is_claiming:
+            self._claim_again = True
+            return
+        self._is_claiming = True
+        lease, now_ms, numbers = driver.lease, driver.clock.now_ms(), list(self._subscribers)
+        driver.committer.ask_between(
+            lambda store: store.streams.claim_lanes(lease, numbers, now_ms=now_ms), self._claimed
+        )
+
+    def _claimed(self, found: list[LaneRow] | StoreError) -> None:
+        self._is_claiming = False
+        if isinstance(found, LeaseLost):
+            self._driver.committer.check_lease()  # which stops the worker
+            return
+        if isinstance(found, StoreError):
+            self._driver.complain(found, "looking for lanes to take up")
+            return
+        by_subscription: dict[int, list[LaneRow]] = {}
+        for row in found:
+            by_subscription.setdefault(row.subscription, []).append(row)
+        for number, rows in by_subscription.items():
+            self._subscribers[number].take(rows)
+        if self._claim_again:
+            self._claim_again = False
+            self._claim()
+
+    async def drain(self, seconds: float) -> None:
+        """Begin no more, and wait for the handlers that run; so many seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(subscriber.drain() for subscriber in self._subscribers.values()))
+
+    def abandon(self) -> None:
+        """Stop at once and write nothing more."""
+        for subscriber in self._subscribers.values():
+            subscriber.abandon()
+
+    async def stop(self) -> None:
+        """Stop handlers; what is done will be written with the last commit."""
+        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers.values()))
+
+
+def _subscribe(handler: HandlerDefinition, store: Store) -> SubscriptionRow:
+    return store.streams.subscribe(handler.stream, handler.name, lanes=LANES, from_start=handler.from_start)

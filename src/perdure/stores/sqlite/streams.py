@@ -1,0 +1,241 @@
+"""Event streams in the file: append, subscribe, read along, and keep how far each lane is.
+
+Law: the place of an event in its stream is given in the transaction that writes
+it, and one transaction writes at a time, so that who has read up to a place has
+missed nothing below it. Two events of one stream, source and id are one event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+import apsw
+
+from ...core.events import (
+    Append,
+    Clash,
+    DeadEvent,
+    EventPage,
+    EventRow,
+    LaneMark,
+    LaneRow,
+    NewEvent,
+    Placed,
+    SubscriptionRow,
+)
+from ...errors import StoreCorrupt
+from ..base import Lease
+from ..moves import refuse_closed
+from . import blobs
+from .borrowing import within
+from .checksums import checksum
+from .connection import Database, Row
+from .lease import Leases
+from .marks import read_mark
+from .statements import SQL
+
+_STREAM = SQL["stream_of"]
+_INSERT_STREAM = SQL["insert_stream"]
+_EXTEND = SQL["extend_stream"]
+_INSERT_EVENT = SQL["insert_event"]
+_OF_IDENTITIES = SQL["events_of_identities"]
+_AFTER = SQL["events_after"]
+_SUBSCRIPTION = SQL["subscription_of"]
+_INSERT_SUBSCRIPTION = SQL["insert_subscription"]
+_INSERT_LANE = SQL["insert_lane"]
+_ANY_FREE = SQL["any_free_lane"]
+_CLAIM_LANES = SQL["claim_lanes"]
+_DEAD_KEYS = SQL["dead_keys"]
+_MARK = SQL["mark_lane"]
+_INSERT_DEAD = SQL["insert_dead"]
+_DEAD = SQL["dead_events"]
+
+_PLACES: Final = 1 << 40
+"""How many events a stream can have."""
+_PAYLOAD: Final = 9
+
+
+class Streams:
+    """What a store does for event streams, but for what a batch writes."""
+
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self._database = database
+        self._leases = leases
+        self._numbers: dict[str, int] = {}
+
+    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+        """See `Store.subscribe`."""
+        with self._database.transaction() as connection:
+            refuse_closed(read_mark(connection), self._database.url)
+            known = connection.execute(_SUBSCRIPTION, (stream, name)).fetchone()
+            if known is not None:
+                return SubscriptionRow._make(known)
+            number, last = _number_of(connection, stream)
+            made: Any = connection.execute(_INSERT_SUBSCRIPTION, (number, name, lanes)).get
+            cursor = 0 if from_start else last
+            connection.executemany(_INSERT_LANE, [(made, lane, cursor) for lane in range(lanes)])
+        return SubscriptionRow(made, stream, name, lanes)
+
+    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
+        """See `Store.claim_lanes`."""
+        wanted = json.dumps(list(subscriptions))
+        if not self._leases.dead(self._leases.held(), lease, now_ms=now_ms):
+            with self._database.snapshot() as connection:
+                if connection.execute(_ANY_FREE, (wanted,)).get is None:
+                    return []
+        with self._database.transaction() as connection:
+            self._leases.check_fence(connection, lease)
+            self._leases.end_dead(connection, lease, now_ms=now_ms)
+            rows: Any = connection.execute(_CLAIM_LANES, (wanted, lease.number)).fetchall()
+            parked = {number: _parked_keys(connection, number) for number in {row[0] for row in rows}}
+        return [
+            LaneRow(number, lane, cursor, tuple(json.loads(done)), tuple(parked[number].get(lane, ())))
+            for number, lane, cursor, done in rows
+        ]
+
+    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+        """See `StreamStore.append_within`."""
+        path = None if self._database.writes_by(connection) else self._database.path
+        with within(connection, path=path, url=self._database.url):
+            return append_events(connection, [append], url=self._database.url)[0]
+
+    def events(self, stream: str, *, after: int, limit: int) -> EventPage:
+        """See `Store.events`."""
+        with self._database.snapshot() as connection:
+            number = self._numbers.get(stream)
+            if number is None:
+                found = connection.execute(_STREAM, (stream,)).fetchone()
+                if found is None:
+                    return EventPage([], after)
+                number = self._numbers[stream] = found[0]
+            base = number * _PLACES
+            rows: Any = connection.execute(_AFTER, (base + after, base + _PLACES, limit)).fetchall()
+            events = [read_event(connection, row, base, url=self._database.url) for row in rows]
+        return EventPage(events, events[-1].position if events else after)
+
+    def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
+        """See `Store.dead_events`."""
+        with self._database.snapshot() as connection:
+            rows: Any = connection.execute(_DEAD, (subscription, after, limit)).fetchall()
+        return [DeadEvent._make(row) for row in rows]
+
+
+def append_events(
+    connection: apsw.Connection, appends: Sequence[Append], *, url: str
+) -> list[list[Placed] | Clash]:
+    """Append each whole, or say which of its events clashes; in order."""
+    return [_append(connection, append, url=url) for append in appends]
+
+
+def write_lanes(connection: apsw.Connection, marks: Sequence[LaneMark], *, lease: int) -> None:
+    """Keep how far lanes are; a lane that is another's now is left alone."""
+    connection.executemany(_MARK, [(mark.cursor, json.dumps(mark.done), *mark[2:], lease) for mark in marks])
+
+
+def write_dead(connection: apsw.Connection, events: Sequence[DeadEvent]) -> None:
+    """Park events."""
+    connection.executemany(_INSERT_DEAD, events)
+
+
+def _append(connection: apsw.Connection, append: Append, *, url: str) -> list[Placed] | Clash:
+    number, last = _number_of(connection, append.stream)
+    base = number * _PLACES
+    resent = {
+        (event.source, event.id): _identity(append.stream, event)
+        for event in append.events
+        if event.is_resent
+    }
+    stored = _stored(connection, resent, base, url=url) if resent else {}
+    twins: dict[tuple[str, str], tuple[int, _Content]] = dict(stored)
+    outcomes: list[Placed] = []
+    fresh: list[NewEvent] = []
+    for place, event in enumerate(append.events):
+        name = (event.source, event.id)
+        twin = twins.get(name) if event.is_resent else None
+        if twin is not None:
+            if twin[1] != _content(event):
+                return Clash(place, twin[0])  # before anything was written
+            outcomes.append(Placed(twin[0], True))
+            continue
+        last += 1
+        if event.is_resent:
+            twins[name] = (last, _content(event))
+        outcomes.append(Placed(last, False))
+        fresh.append(event)
+    rows: list[tuple[Any, ...]] = []
+    for at, event in enumerate(fresh, base + last - len(fresh) + 1):
+        held = blobs.put(connection, event.payload)
+        columns = (at, *event[:8], held, resent.get((event.source, event.id)))
+        rows.append((*columns, checksum(columns)))
+    connection.executemany(_INSERT_EVENT, rows)
+    connection.execute(_EXTEND, (number, last))
+    return outcomes
+
+
+_Content: TypeAlias = tuple[str, int, str, bytes]
+"""What makes two events of one name the same: type, version, key, payload."""
+
+
+def _content(event: NewEvent | EventRow) -> _Content:
+    return event.type, event.version, event.key, event.payload
+
+
+def _stored(
+    connection: apsw.Connection, resent: dict[tuple[str, str], int], base: int, *, url: str
+) -> dict[tuple[str, str], tuple[int, _Content]]:
+    """Those of these names that are in the stream: their places, and what they hold."""
+    rows: Any = connection.execute(_OF_IDENTITIES, (json.dumps(list(resent.values())),)).fetchall()
+    found: dict[tuple[str, str], tuple[int, _Content]] = {}
+    for row in rows:
+        event = read_event(connection, row, base, url=url)
+        if 0 < event.position < _PLACES and (event.source, event.id) in resent:
+            found[event.source, event.id] = (event.position, _content(event))
+    return found
+
+
+def wrong_event(row: Row, *, url: str) -> StoreCorrupt | None:
+    """What is wrong with an event's row; None when nothing is."""
+    *columns, crc = row
+    if crc == checksum(columns):
+        return None
+    number, place = divmod(row[0], _PLACES)
+    return StoreCorrupt(
+        f"In store '{url}' event {place} of stream number {number} is damaged: it does not fit its checksum.",
+        hint="Restore a backup of the file. `perdure doctor` names all that is damaged.",
+    )
+
+
+def read_event(connection: apsw.Connection, row: Row, base: int, *, url: str) -> EventRow:
+    """An event from its row; raises StoreCorrupt for one that the disk has changed."""
+    wrong = wrong_event(row, url=url)
+    if wrong is not None:
+        raise wrong
+    columns = row[:-1]
+    whole = blobs.whole(connection, columns, (_PAYLOAD,), url=url)
+    return EventRow(whole[0] - base, *whole[1 : _PAYLOAD + 1])
+
+
+def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int]:
+    """The number of a stream, and the last place in it; makes the stream if there is none."""
+    found: Any = connection.execute(_STREAM, (stream,)).fetchone()
+    if found is not None:
+        return found
+    number: Any = connection.execute(_INSERT_STREAM, (stream,)).get
+    return number, 0
+
+
+def _identity(stream: str, event: NewEvent) -> int:
+    name = json.dumps((stream, event.source, event.id)).encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
+
+
+def _parked_keys(connection: apsw.Connection, subscription: int) -> dict[int, list[str]]:
+    """By lane."""
+    rows: Any = connection.execute(_DEAD_KEYS, (subscription,)).fetchall()
+    keys: dict[int, list[str]] = {}
+    for lane, key in rows:
+        keys.setdefault(lane, []).append(key)
+    return keys

@@ -1,0 +1,75 @@
+-- Every statement about event streams. The form is that of `statements.sql`.
+
+-- name: stream_of
+SELECT number, last FROM stream WHERE name = ?
+
+-- name: insert_stream
+INSERT INTO stream (number, name, last) SELECT coalesce(max(number), 0) + 1, ?, 0 FROM stream RETURNING number
+
+-- name: extend_stream
+UPDATE stream SET last = ?2 WHERE number = ?1
+
+-- name: insert_event
+INSERT INTO event (pos, id, source, type, version, key, time_ms, at_ms, trace, payload, identity, crc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: event_columns
+pos, id, source, type, version, key, time_ms, at_ms, trace, payload, identity, crc
+
+-- name: events_of_identities
+SELECT {event_columns} FROM event WHERE identity IN (SELECT value FROM json_each(?))
+
+-- name: events_after
+SELECT {event_columns} FROM event WHERE pos > ? AND pos < ? ORDER BY pos LIMIT ?
+
+-- name: any_stream
+SELECT 1 FROM stream LIMIT 1
+
+-- name: subscription_of
+SELECT subscription.number, stream.name, subscription.name, subscription.lanes
+FROM subscription JOIN stream ON stream.number = subscription.stream
+WHERE stream.name = ? AND subscription.name = ?
+
+-- name: insert_subscription
+INSERT INTO subscription (number, stream, name, lanes)
+SELECT coalesce(max(number), 0) + 1, ?, ?, ? FROM subscription RETURNING number
+
+-- name: insert_lane
+INSERT INTO lane (subscription, lane, lease, cursor, done) VALUES (?, ?, 0, ?, '[]')
+
+-- name: free_lanes
+FROM lane WHERE subscription IN (SELECT value FROM json_each(?1))
+AND lease NOT IN (SELECT number FROM lease WHERE held)
+
+-- name: any_free_lane
+SELECT 1 {free_lanes} LIMIT 1
+
+-- name: claim_lanes
+UPDATE lane SET lease = ?2 WHERE (subscription, lane) IN (SELECT subscription, lane {free_lanes})
+RETURNING subscription, lane, cursor, done
+
+-- name: dead_keys
+SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' GROUP BY lane, key
+
+-- name: mark_lane
+UPDATE lane SET cursor = ?1, done = ?2 WHERE subscription = ?3 AND lane = ?4 AND lease = ?5
+
+-- name: insert_dead
+INSERT INTO dead (subscription, place, lane, key, kind, attempts, failure, at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: dead_events
+SELECT subscription, place, lane, key, kind, attempts, failure, at_ms FROM dead
+WHERE subscription = ? AND place > ? ORDER BY place LIMIT ?
+
+-- name: check_places
+SELECT 'Stream ''' || name || ''' has ' || last || ' as its last place, but an event stands behind it.'
+FROM stream WHERE EXISTS (SELECT 1 FROM event WHERE pos > (number << 40) + last AND pos < (number + 1) << 40)
+
+-- name: check_lanes
+SELECT 'Subscription ''' || name || ''' has ' || (SELECT count(*) FROM lane WHERE subscription = number)
+    || ' lanes, and should have ' || lanes || '.'
+FROM subscription WHERE (SELECT count(*) FROM lane WHERE subscription = number) <> lanes
+
+-- name: all_event
+SELECT {event_columns} FROM event NOT INDEXED

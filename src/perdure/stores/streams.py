@@ -1,0 +1,56 @@
+"""What a store does for event streams; the writing itself is part of a batch (`base.Batch`).
+
+An event's position is its place in the stream's order: an append that is given one
+is on disk, and who has read up to it will find nothing more below. A subscription is
+dealt out into lanes, by the events' keys; a lane belongs to one worker's lease, as a
+run does, and what is done of it is written under that lease or not at all.
+
+The law of delivery: an event's lane moves past it in the commit that says that its
+handler is done with it, or that it is parked. What was under way when a worker died
+is delivered again; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from zlib import crc32
+
+from ..core.events import Append, Clash, DeadEvent, EventPage, EventRow, LaneRow, Placed, SubscriptionRow
+from .rows import Lease
+
+LANES = 16
+"""How many lanes a subscription has. More would spread it over more workers than that."""
+
+
+class StreamStore(Protocol):
+    """The streams of a store. `subscribe` and `claim_lanes` are called from the committer's thread."""
+
+    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+        """The subscription of this name, which is made if there is none, and then lasts.
+
+        `lanes`, and where it begins (the first event that is kept, or the next one to come),
+        count when it is made. Raises StoreMoved if a move has closed the store.
+        """
+        ...
+
+    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
+        """Take the free lanes of these subscriptions, and say how far they are. Raises LeaseLost."""
+        ...
+
+    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+        """Append in the transaction that a connection has open: the events are there if that commits."""
+        ...
+
+    def events(self, stream: str, *, after: int, limit: int) -> EventPage:
+        """Events of a stream above a position, in order; none of a stream that nobody appended to."""
+        ...
+
+    def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
+        """What a subscription has parked, by position, above `after`."""
+        ...
+
+
+def lane_of(event: EventRow, lanes: int) -> int:
+    """The lane that an event goes through: that of its key, or any where it has none."""
+    return (crc32(event.key.encode()) if event.key else event.position) % lanes

@@ -1,0 +1,192 @@
+"""Event streams in a store: append, read along, subscribe, and lanes under a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perdure import LeaseLost, StoreCorrupt, StoreError
+from perdure.core.events import Append, Clash, DeadEvent, LaneMark, NewEvent, Placed
+from perdure.stores.base import Batch, Lease, MoveMark, Store
+from perdure.stores.sqlite import SqliteStore
+from perdure.stores.sqlite.blobs import INLINE_BYTES_MAX
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Callable[[], Store]:
+    """Streams are kept in files alone, so far."""
+    return lambda: SqliteStore(tmp_path / "runs.db")
+
+
+def make(
+    name: str, payload: bytes = b"1", *, resent: bool = True, source: str = "here", key: str = "k"
+) -> NewEvent:
+    return NewEvent(name, source, "placed", 1, key, 5, 6, "", payload, resent)
+
+
+def append(store: Store, *events: NewEvent, stream: str = "orders") -> list[Placed] | Clash:
+    return store.submit(Batch(appends=[Append(stream, events)])).appends[0]
+
+
+def names(store: Store, stream: str = "orders", *, after: int = 0, limit: int = 100) -> list[str]:
+    return [event.id for event in store.streams.events(stream, after=after, limit=limit).events]
+
+
+def test_events_are_read_in_the_order_in_which_they_were_appended(store: Store, other: Store) -> None:
+    append(store, make("a"), make("b"))
+    append(other, make("c"))
+
+    first = store.streams.events("orders", after=0, limit=2)
+    rest = other.streams.events("orders", after=first.after, limit=2)
+    end = store.streams.events("orders", after=rest.after, limit=2)
+
+    assert [event.id for event in (*first.events, *rest.events, *end.events)] == ["a", "b", "c"]
+    assert end.after == rest.after
+
+
+def test_an_event_is_read_as_it_was_appended(store: Store) -> None:
+    append(store, NewEvent("a", "s", "t", 3, "k", -5, 7, "00-trace", b'{"x":1}', False))
+
+    (event,) = store.streams.events("orders", after=0, limit=9).events
+
+    assert event == (1, "a", "s", "t", 3, "k", -5, 7, "00-trace", b'{"x":1}')
+
+
+def test_streams_do_not_see_each_other(store: Store) -> None:
+    append(store, make("a"))
+    append(store, make("a", b"2"), stream="others")
+
+    assert (names(store), names(store, "others"), names(store, "none")) == (["a"], ["a"], [])
+
+
+def test_the_same_event_again_is_a_duplicate_also_within_one_append(store: Store) -> None:
+    append(store, make("a"), make("b"))
+
+    assert append(store, make("b"), make("c"), make("c")) == [
+        Placed(2, True), Placed(3, False), Placed(3, True),
+    ]  # fmt: skip
+    assert append(store, make("a", source="elsewhere")) == [Placed(4, False)]
+
+
+@pytest.mark.parametrize(
+    "other_one",
+    [make("b", b"2"), make("b", key="j"), make("b")._replace(type="paid"), make("b")._replace(version=2)],
+)
+def test_an_id_with_other_content_refuses_the_whole_append_and_no_other(
+    store: Store, other_one: NewEvent
+) -> None:
+    append(store, make("a"), make("b"))
+
+    outcomes = store.submit(
+        Batch(appends=[Append("orders", [make("c"), other_one]), Append("orders", [make("d")])])
+    ).appends
+
+    assert outcomes == [Clash(1, 2), [Placed(3, False)]]
+    assert names(store) == ["a", "b", "d"]
+
+
+def test_an_id_that_was_drawn_is_not_looked_for(store: Store) -> None:
+    append(store, make("a", resent=False))
+
+    assert append(store, make("a", b"2", resent=False)) == [Placed(2, False)]
+
+
+def test_large_payloads_are_kept_once_and_a_refused_append_leaves_none(store: Store) -> None:
+    large = b'"' + b"x" * INLINE_BYTES_MAX + b'"'
+    append(store, make("a", large), make("b", large))
+    append(store, make("c", large + b" "), make("a", b"other"))
+
+    events = store.streams.events("orders", after=0, limit=9).events
+
+    assert [event.payload for event in events] == [large, large]
+    assert list(store.check()) == []
+
+
+def test_a_subscription_is_made_once_and_begins_where_it_was_told(store: Store, lease: Lease) -> None:
+    append(store, make("a"), make("b"))
+    old = store.streams.subscribe("orders", "old", lanes=2, from_start=True)
+    new = store.streams.subscribe("orders", "new", lanes=1, from_start=False)
+
+    assert store.streams.subscribe("orders", "old", lanes=7, from_start=False) == old
+    lanes = store.streams.claim_lanes(lease, [old.number, new.number], now_ms=1)
+    assert [(lane.subscription, lane.lane, lane.cursor) for lane in lanes] == [
+        (old.number, 0, 0), (old.number, 1, 0), (new.number, 0, 2),
+    ]  # fmt: skip
+
+
+def test_a_lane_is_one_workers_until_its_lease_ends(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=2, from_start=True)
+
+    mine = store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    none = other.streams.claim_lanes(second, [row.number], now_ms=1)
+    store.release(lease)
+    theirs = other.streams.claim_lanes(second, [row.number], now_ms=2)
+
+    assert (len(mine), none, len(theirs)) == (2, [], 2)
+
+
+def test_what_is_done_of_a_lane_is_given_to_who_claims_it_next(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=2, from_start=True)
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    store.commit(lease, Batch(lanes=[LaneMark(1, (), row.number, 1), LaneMark(3, (5, 7), row.number, 1)]))
+    dead = DeadEvent(row.number, 2, 1, "k", 1, 3, b"{}", 9)
+    store.commit(lease, Batch(dead=[dead]))
+    store.release(lease)
+
+    lanes = other.streams.claim_lanes(second, [row.number], now_ms=2)
+
+    assert [(lane.cursor, lane.done, lane.parked) for lane in lanes] == [(0, (), ()), (3, (5, 7), ("k",))]
+    assert other.streams.dead_events(row.number, after=0, limit=5) == [dead]
+    assert other.streams.dead_events(row.number, after=2, limit=5) == []
+
+
+def test_a_worker_that_lost_its_lease_marks_nothing(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=1, from_start=True)
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    taken = other.streams.claim_lanes(second, [row.number], now_ms=20_000)
+
+    with pytest.raises(LeaseLost):
+        store.commit(lease, Batch(lanes=[LaneMark(9, (), row.number, 0)]))
+    other.release(second)
+    again = other.acquire("third", now_ms=20_001, ttl_ms=10)
+
+    assert len(taken) == 1
+    assert [lane.cursor for lane in other.streams.claim_lanes(again, [row.number], now_ms=20_002)] == [0]
+
+
+def test_a_lane_of_another_is_not_marked(store: Store, lease: Lease, other: Store, second: Lease) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=1, from_start=True)
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+
+    other.commit(second, Batch(lanes=[LaneMark(9, (), row.number, 0)]))
+    store.release(lease)
+
+    assert [lane.cursor for lane in other.streams.claim_lanes(second, [row.number], now_ms=2)] == [0]
+
+
+def test_a_damaged_event_is_named(store: Store, tmp_path: Path) -> None:
+    append(store, make("a"), make("b"))
+    import apsw
+
+    apsw.Connection(str(tmp_path / "runs.db")).execute("UPDATE event SET payload = x'32' WHERE id = 'b'")
+
+    with pytest.raises(StoreCorrupt, match="event 2 of stream number 1"):
+        names(store)
+    assert len([sentence for sentence in store.check() if "event 2" in sentence]) == 1
+
+
+def test_a_store_with_streams_cannot_be_moved_away(store: Store) -> None:
+    append(store, make("a"))
+
+    with pytest.raises(StoreError, match="has event streams"):
+        store.mark_move(None, MoveMark("moving", "m", 1, "postgresql://x", 5), now_ms=5)
+
+    assert store.move_mark() is None

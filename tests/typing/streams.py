@@ -1,0 +1,51 @@
+"""Event streams: what may be appended, and what a handler gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_type
+
+from perdure import Appended, Client, Event, Handler, Stream, event, workflow
+
+
+@event("placed", version=2)
+@dataclass
+class Placed:
+    order: str
+
+
+@dataclass
+class Paid:
+    order: str
+
+
+orders: Stream[Placed | Paid] = Stream("orders", Placed | Paid, key=lambda one: one.order)
+payments = Stream("payments", Paid, key=lambda one: one.order)
+
+assert_type(payments, Stream[Paid])
+Stream[Paid]("numbered", Paid, key=len)  # error: reportArgumentType
+
+
+@orders.on(Placed)
+async def place(event: Event[Placed]) -> None:
+    assert_type(event.data, Placed)
+
+
+assert_type(place, Handler[Placed])
+
+
+@orders.on(Placed)  # error: reportArgumentType
+async def misread(event: Event[Paid]) -> None: ...
+
+
+@workflow
+async def pays() -> str:
+    appended = await payments.append(Paid("17"))
+    await payments.append(Placed("17"))  # error: reportArgumentType
+    return appended.position
+
+
+async def append(client: Client) -> None:
+    assert_type(await client.append(orders, Paid("17"), id="x"), Appended)
+    assert_type(await client.append_batch(orders, [Paid("17"), Placed("17")]), list[Appended])
+    await client.append(payments, "17")  # error: reportArgumentType
