@@ -51,7 +51,7 @@ def test_an_event_is_read_as_it_was_appended(store: Store) -> None:
 
     (event,) = store.streams.events("orders", after=0, limit=9).events
 
-    assert event == (1, "a", "s", "t", 3, "k", -5, 7, "00-trace", b'{"x":1}')
+    assert event == (1, "a", "s", "t", 3, "k", -5, 7, "00-trace", b'{"x":1}', "")
 
 
 def test_streams_do_not_see_each_other(store: Store) -> None:
@@ -172,14 +172,18 @@ def test_a_lane_of_another_is_not_marked(store: Store, lease: Lease, other: Stor
     assert [lane.cursor for lane in other.streams.claim_lanes(second, [row.number], now_ms=2)] == [0]
 
 
-def test_a_damaged_event_is_named(store: Store, tmp_path: Path) -> None:
-    append(store, make("a"), make("b"))
+def test_a_damaged_event_is_named_and_does_not_hide_the_others(store: Store, tmp_path: Path) -> None:
+    append(store, make("a"), make("b"), make("c"))
     import apsw
 
     apsw.Connection(str(tmp_path / "runs.db")).execute("UPDATE event SET payload = x'32' WHERE id = 'b'")
 
+    events = store.streams.events("orders", after=0, limit=9).events
+    assert [(event.position, event.id, "event 2 of stream number 1" in event.damage) for event in events] == [
+        (1, "a", False), (2, "", True), (3, "c", False),
+    ]  # fmt: skip
     with pytest.raises(StoreCorrupt, match="event 2 of stream number 1"):
-        names(store)
+        append(store, make("b"))
     assert len([sentence for sentence in store.check() if "event 2" in sentence]) == 1
 
 

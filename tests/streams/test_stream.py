@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import apsw
 import pytest
 
 from perdure import (
@@ -389,4 +390,43 @@ async def test_a_drain_lets_handlers_end_and_begins_no_more(
     await harness.settle()
 
     assert (drained, seen) == ([1], [1, 2])
+    assert note.name == "note"
+
+
+async def test_an_event_that_the_disk_has_changed_is_parked_and_the_others_go_on(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    seen = list[int]()
+    await harness.append_batch(orders, [Placed("a", 1), Placed("b", 2), Placed("c", 3)])
+    path = harness.url.removeprefix("sqlite:///")
+    with apsw.Connection(path) as connection:
+        connection.execute("UPDATE event SET type = 'other' WHERE key = 'b'")
+
+    @orders.on(Placed)
+    async def note(event: Event[Placed]) -> None:
+        seen.append(event.data.amount)
+
+    await harness.restart()
+    await harness.settle()
+
+    assert sorted(seen) == [1, 3]
+    assert await parked(harness, orders.name, note.name) == [(2, DeadKind.UNREADABLE)]
+
+
+async def test_a_handler_that_cancels_itself_is_tried_again_and_keeps_no_place(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    seen = list[tuple[str, int]]()
+
+    @orders.on(concurrency=1, retry=Retry(delay=10, jitter=False))
+    async def note(event: Event[Placed]) -> None:
+        seen.append((event.key, event.attempt))
+        if event.key == "bad" and event.attempt == 1:
+            raise asyncio.CancelledError
+
+    await harness.append_batch(orders, [Placed("bad"), Placed("good")])
+    await harness.settle()
+    await harness.advance(10)
+
+    assert seen == [("bad", 1), ("good", 1), ("bad", 2)]
     assert note.name == "note"

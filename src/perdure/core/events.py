@@ -72,6 +72,8 @@ class EventRow(NamedTuple):
     at_ms: int
     trace: str
     payload: bytes
+    damage: str = ""
+    """What is wrong with it, if the disk has changed it: then it has a position, and nothing else."""
 
 
 class EventPage(NamedTuple):

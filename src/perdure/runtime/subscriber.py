@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..codec.failures import encode_failure
 from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, SubscriptionRow
 from ..core.retry import Retry
-from ..errors import NotDecodable, StoreError
+from ..errors import NotDecodable, StoreCorrupt, StoreError
 from ..stores.base import Batch
 from ..stores.streams import lane_of
 from .lanes import Lane
@@ -136,6 +136,9 @@ class Subscriber:
 
     def _admit(self, event: EventRow, lane: Lane) -> None:
         self._held += 1
+        if event.damage:
+            self._park(event, DeadKind.UNREADABLE, 0, StoreCorrupt(event.damage))
+            return
         if not self._definition.wants(event):
             self._finish(event)
             return
@@ -177,6 +180,10 @@ class Subscriber:
             await self._call(self._definition.read(event, self.row, attempt))
         except NotDecodable as error:
             self._park(event, DeadKind.UNREADABLE, attempt, error)
+        except asyncio.CancelledError as error:
+            if self._stopped:
+                raise
+            self._failed(event, attempt, error)  # it cancelled itself
         except Exception as error:
             self._failed(event, attempt, error)
         else:
@@ -192,7 +199,7 @@ class Subscriber:
             context = copy_context()
             await self._driver.effects.on_thread(lambda: context.run(definition.fn, given))
 
-    def _failed(self, event: EventRow, attempt: int, error: Exception) -> None:
+    def _failed(self, event: EventRow, attempt: int, error: BaseException) -> None:
         retry, driver = self._definition.retry, self._driver
         if retry.gives_up_on(error) or attempt >= retry.attempts:
             self._park(event, DeadKind.FAILED, attempt, error)
@@ -209,7 +216,7 @@ class Subscriber:
     def _name_of(self, event: EventRow) -> str:
         return f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
 
-    def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: Exception | None) -> None:
+    def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: BaseException | None) -> None:
         lane = lane_of(event, self.row.lanes)
         failure = None if error is None else encode_failure(error)
         dead = DeadEvent(

@@ -43,7 +43,10 @@ class StreamStore(Protocol):
         ...
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
-        """Events of a stream above a position, in order; none of a stream that nobody appended to."""
+        """Events of a stream above a position, in order; none of a stream that nobody appended to.
+
+        One that is damaged is there, and says so.
+        """
         ...
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:

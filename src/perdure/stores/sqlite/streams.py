@@ -113,7 +113,7 @@ class Streams:
                 number = self._numbers[stream] = found[0]
             base = number * _PLACES
             rows: Any = connection.execute(_AFTER, (base + after, base + _PLACES, limit)).fetchall()
-            events = [read_event(connection, row, base, url=self._database.url) for row in rows]
+            events = [_read_or_name(connection, row, base, url=self._database.url) for row in rows]
         return EventPage(events, events[-1].position if events else after)
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
@@ -216,6 +216,14 @@ def read_event(connection: apsw.Connection, row: Row, base: int, *, url: str) ->
     columns = row[:-1]
     whole = blobs.whole(connection, columns, (_PAYLOAD,), url=url)
     return EventRow(whole[0] - base, *whole[1 : _PAYLOAD + 1])
+
+
+def _read_or_name(connection: apsw.Connection, row: Row, base: int, *, url: str) -> EventRow:
+    """The same; one that is damaged is named, and does not hide the others."""
+    try:
+        return read_event(connection, row, base, url=url)
+    except StoreCorrupt as damage:
+        return EventRow(row[0] - base, "", "", "", 0, "", 0, 0, "", b"", damage.what)
 
 
 def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int]:
