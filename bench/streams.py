@@ -1,0 +1,134 @@
+"""Event streams on a file: appends in batches and one by one, events handled in the order of 10,000 keys,
+and how long an event takes from `append` to its handler.
+
+Limits: rows a second that `apsw` puts into a log with an index, in commits of 2,000 rows; and, for the
+time to the handler, one commit of one row: an event is on disk before it is handled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure import Engine, Event, Stream
+
+from .measure import Figure, Work, beside, commit_seconds, percentile, rows_per_second
+from .work import url_of
+
+KEYS = 10_000
+BATCH = 2_000
+CALLERS = 200
+
+
+@dataclass(frozen=True)
+class Reading:
+    meter: str
+    value: int
+
+
+class Tally:
+    """How many events have been handled."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._wanted = 0
+        self._reached = asyncio.Event()
+
+    def add(self) -> None:
+        self.count += 1
+        if self.count == self._wanted:
+            self._reached.set()
+
+    def expect(self, more: int) -> asyncio.Event:
+        """Set when so many more have been handled."""
+        self._wanted = self.count + more
+        self._reached = asyncio.Event()
+        return self._reached
+
+
+readings = Stream("readings", Reading, key=lambda reading: reading.meter)
+tally = Tally()
+
+
+@readings.on(concurrency=256)
+async def handle(event: Event[Reading]) -> None:
+    tally.add()
+
+
+def measure(work: Work) -> Iterator[Figure]:
+    events = work.size(100_000, quick=2_000)
+    for name, target, stretch, measured in (
+        ("events appended in batches", 100_000, None, _in_batches),
+        ("events appended one by one by 200 callers", 20_000, None, _one_by_one),
+        ("events handled, in order of 10,000 keys", 20_000, 50_000, _handle_all),
+    ):
+        pairs = [
+            beside(
+                lambda: rows_per_second(work, rows=events),
+                lambda measured=measured: asyncio.run(measured(work.fresh_path(), events)),
+            )
+            for _ in work.repeats()
+        ]
+        values, limits = zip(*pairs, strict=True)
+        yield Figure(
+            name, "events/s", values, "rows/s in commits of 2,000", limits,
+            better="more", target=target, stretch=stretch,
+        )  # fmt: skip
+    samples = work.size(1_000, quick=20)
+    commits = [[1_000 * seconds for seconds in commit_seconds(work, times=samples)] for _ in work.repeats()]
+    waits = [asyncio.run(_waits_ms(work.fresh_path(), samples)) for _ in work.repeats()]
+    yield Figure(
+        "from append to handler, p50", "ms", [percentile(repeat, 0.5) for repeat in waits],
+        "one commit, p50", [percentile(repeat, 0.5) for repeat in commits], target=5.0,
+    )  # fmt: skip
+
+
+def _some(count: int, first: int) -> list[Reading]:
+    return [Reading(f"meter-{number % KEYS}", number) for number in range(first, first + count)]
+
+
+async def _in_batches(path: Path, events: int) -> float:
+    async with Engine(url_of(path), handlers=[]) as engine:
+        began = time.perf_counter()
+        for first in range(0, events, BATCH):
+            await engine.append_batch(readings, _some(BATCH, first))
+        return events / (time.perf_counter() - began)
+
+
+async def _one_by_one(path: Path, events: int) -> float:
+    each = events // 4 // CALLERS
+    async with Engine(url_of(path), handlers=[]) as engine:
+        began = time.perf_counter()
+        await asyncio.gather(*(_append_each(engine, each, caller * each) for caller in range(CALLERS)))
+        return CALLERS * each / (time.perf_counter() - began)
+
+
+async def _append_each(engine: Engine, count: int, first: int) -> None:
+    for reading in _some(count, first):
+        await engine.append(readings, reading)
+
+
+async def _handle_all(path: Path, events: int) -> float:
+    """From the opening of an engine on a file with all events to the last of them handled."""
+    async with Engine(url_of(path), handlers=[]) as engine:
+        for first in range(0, events, BATCH):
+            await engine.append_batch(readings, _some(BATCH, first))
+    handled = tally.expect(events)
+    began = time.perf_counter()
+    async with Engine(url_of(path)):
+        await handled.wait()
+        return events / (time.perf_counter() - began)
+
+
+async def _waits_ms(path: Path, samples: int) -> list[float]:
+    waits: list[float] = []
+    async with Engine(url_of(path)) as engine:
+        for number in range(samples):
+            handled, began = tally.expect(1), time.perf_counter()
+            await engine.append(readings, Reading("meter", number))
+            await handled.wait()
+            waits.append(1_000 * (time.perf_counter() - began))
+    return waits
