@@ -46,7 +46,8 @@ async def fills() -> int:
 
 async def main(folder: Path, *, busy: bool) -> dict[str, object]:
     if busy:
-        committer._FULL_FIRST_WAIT_S = committer._FULL_LONGEST_WAIT_S = 0.0
+        assert committer._FIRST_WAIT_S > 0
+        committer._FIRST_WAIT_S = committer._LONGEST_WAIT_S = 0.0
     logging.getLogger("perdure").addHandler(_HearsOfFullness())
     url = f"sqlite:///{folder / 'runs.db'}"
     async with Engine(url) as engine:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perdure import Client, Engine, Retry, RunParked, Signal, State, Update, step, step_info, workflow
+from perdure.runtime.claims import CAPACITY, Claims
 
 answer = Signal[str]("answer")
 stage = State[str]("stage")
@@ -77,10 +78,22 @@ def in_hand(engine: Engine) -> set[int]:
     return set(driver.residents)
 
 
+def claims_of(engine: Engine) -> Claims:
+    assert engine._claims is not None
+    return engine._claims
+
+
 async def test_what_clients_start_is_spread_over_the_workers_and_runs_once(url: str) -> None:
     one, two = Engine(url, workflows=[waits_for_answer]), Engine(url, workflows=[waits_for_answer])
     async with one, two, Client(url) as client:
+        for engine in (one, two):
+            claims_of(engine).stop()  # till all are there: who looks first has its share of them, and no more
         runs = [await client.start(waits_for_answer(name), id=name) for name in names(40)]
+        for engine in (one, two):
+            claims = claims_of(engine)
+            claims._capacity = CAPACITY
+            claims.look()
+            await until(lambda engine=engine: in_hand(engine))
         await until(lambda: len(in_hand(one)) + len(in_hand(two)) == 40)
         apart = in_hand(one).isdisjoint(in_hand(two))
         fewer = min(len(in_hand(one)), len(in_hand(two)))
