@@ -425,6 +425,11 @@ class Engine(Client):
         raise await asyncio.shield(self._stopped)
 
     @property
+    def handlers(self) -> list[str]:
+        """The handlers of events that it serves, `orders/count_revenue`, sorted."""
+        return [] if self._subscriptions is None else self._subscriptions.names
+
+    @property
     def unknown_workflows(self) -> frozenset[str]:
         """Workflows of runs that wait for a worker, and that this process does not define."""
         if self._driver is None or self._store is None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +92,45 @@ def test_a_worker_that_cannot_begin_ends_the_command_that_keeps_it(perdure: Perd
     assert command.returncode not in (0, 130)
     assert "not_there" in err
     assert "takes its place" not in err
+
+
+DELIVERIES = """
+from dataclasses import dataclass
+from perdure import Event, Stream
+
+@dataclass
+class Delivered:
+    parcel: str
+
+deliveries = Stream("deliveries", Delivered, key=lambda one: one.parcel)
+
+@deliveries.on()
+async def note(event: Event[Delivered]) -> None:
+    print("noted", event.data.parcel, flush=True)
+"""
+
+DELIVER = """
+import asyncio
+from deliveries import Delivered, deliveries
+from perdure import Client
+
+async def main():
+    async with Client() as client:
+        await client.append(deliveries, Delivered("17"))
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_handles_the_events_that_another_process_appends(spawn: Spawn, project: Path) -> None:
+    (project / "deliveries.py").write_text(DELIVERIES, encoding="utf-8")
+    (project / "deliver.py").write_text(DELIVER, encoding="utf-8")
+
+    with spawn("worker", "deliveries") as worker:
+        said = next_line(worker, "It handles", of="stderr")
+        subprocess.run([sys.executable, "deliver.py"], cwd=project, check=True)
+
+        noted = next_line(worker, "noted")
+
+    assert said == "It handles the events of 1 subscription: deliveries/note.\n"
+    assert noted == "noted 17\n"

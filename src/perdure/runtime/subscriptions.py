@@ -39,6 +39,11 @@ class Subscriptions:
         busy = self._is_claiming or self._asked
         return not busy and all(subscriber.is_quiet for subscriber in self._subscribers.values())
 
+    @property
+    def names(self) -> list[str]:
+        """`stream/handler` of all that are served, sorted."""
+        return sorted(f"{one.row.stream}/{one.row.name}" for one in self._subscribers.values())
+
     async def open(self) -> None:
         """Serve all handlers from now on. Raises DefinitionError for two of one name."""
         wait_between = self._driver.committer.wait_between

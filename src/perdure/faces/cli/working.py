@@ -97,6 +97,9 @@ def _tell(engine: Engine, names: list[str], tags: list[str], *, as_json: bool) -
     """Say who serves what, and what it does not."""
     known = ", ".join(names) or "none"
     say(f"Worker {os.getpid()} on {engine.url}: {many(len(names), 'workflow')} ({known}).")
+    handlers = engine.handlers
+    if handlers:
+        say(f"It handles the events of {many(len(handlers), 'subscription')}: {', '.join(handlers)}.")
     if tags:
         say(f"It also runs the steps of any run that ask for a worker with: {', '.join(tags)}.")
     say(f"Took up {many(engine.recovered, 'run')} that had not ended. Ctrl-C stops it.")
@@ -104,7 +107,7 @@ def _tell(engine: Engine, names: list[str], tags: list[str], *, as_json: bool) -
         unknown = ", ".join(sorted(engine.unknown_workflows))
         say(f"Runs of workflows that none of these modules defines wait: {unknown}.")
     if as_json:
-        known = {"workflows": names, "tags": tags}
+        known = {"workflows": names, "handlers": handlers, "tags": tags}
         print_json({"process": os.getpid(), "recovered": engine.recovered, **known})
 
 
