@@ -159,11 +159,14 @@ class Life:
 
     def try_again(self) -> StoreError | None:
         """Ask for what failed once more, and give the error."""
-        assert self.doubt is not None
+        verb = self.doubt
+        assert verb is not None
         assert self._worker is not None
         assert self._client is not None
+        if verb.who == "claim":  # which writes nothing if it finds nothing left: a renewal writes
+            verb = Verb("worker", Batch(leases=self._now_ms + TTL_MS))
         try:
-            self._tell(self.doubt, self._worker, self._client)
+            self._tell(verb, self._worker, self._client)
         except StoreError as error:
             return error
         return None
