@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeVar
@@ -13,13 +14,13 @@ from .doors import Door
 E = TypeVar("E")
 
 
-class Appending:
+class Appending(ABC):
     """The part of a client that appends events."""
 
     @property
+    @abstractmethod
     def door(self) -> Door:
         """The way to the store. Raises PerdureError when it is not open."""
-        raise NotImplementedError
 
     async def append(
         self,

@@ -1,7 +1,7 @@
 """How a client reaches runs: through the store, or through the worker in the same process.
 
-What many callers ask at once is done at once: their starts and messages are written in one
-commit, and one look is for all the ends that they wait for.
+What many callers ask at once is done at once: what they start, send and append is written in
+one commit, and one look is for all the ends that they wait for.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Ends:
 
 
 class _Outbox:
-    """Writes what many callers start and send: all that has come since the last commit goes into one."""
+    """Writes what many callers start, send and append: all since the last commit goes into one."""
 
     def __init__(self, write: Callable[[Batch], Awaitable[Committed]]) -> None:
         self._write = write
@@ -216,8 +216,8 @@ class _Outbox:
         self._asked: list[_Asked] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def put(self, what: NewRun | Message) -> Any:
-        """Write it: gives the outcome of a start, the position of a message."""
+    async def put(self, what: _What) -> Any:
+        """Write it: gives the outcome of a start or an append, the position of a message."""
         told: asyncio.Future[Any] = self._loop.create_future()
         self._asked.append((what, told))
         if self._writing is None:
@@ -248,14 +248,19 @@ class _Outbox:
                 return group
             if not told.done():
                 group.append((what, told))
-                size += len((what.input if isinstance(what, NewRun) else what.payload) or b"")
+                size += _size_of(what)
         self._asked = []
         return group
 
     async def _write_group(self, group: list[_Asked]) -> None:
         starts = [(what, told) for what, told in group if isinstance(what, NewRun)]
         messages = [(what, told) for what, told in group if isinstance(what, Message)]
-        batch = Batch(starts=[what for what, _ in starts], messages=[what for what, _ in messages])
+        appends = [(what, told) for what, told in group if isinstance(what, Append)]
+        batch = Batch(
+            starts=[what for what, _ in starts],
+            messages=[what for what, _ in messages],
+            appends=[what for what, _ in appends],
+        )
         try:
             committed = await self._write(batch)
         except Exception as error:
@@ -267,13 +272,21 @@ class _Outbox:
                 if not told.done():
                     told.set_exception(error)
             return
-        answers = chain(committed.starts, committed.messages)
-        for (_, told), answer in zip(chain(starts, messages), answers, strict=True):
+        answers = chain(committed.starts, committed.messages, committed.appends)
+        for (_, told), answer in zip(chain(starts, messages, appends), answers, strict=True):
             if not told.done():
                 told.set_result(answer)
 
 
-_Asked = tuple[NewRun | Message, asyncio.Future[Any]]
+def _size_of(what: _What) -> int:
+    """About how many bytes it is to write."""
+    if isinstance(what, Append):
+        return sum(len(event.payload) for event in what.events)
+    return len((what.input if isinstance(what, NewRun) else what.payload) or b"")
+
+
+_What = NewRun | Message | Append
+_Asked = tuple[_What, asyncio.Future[Any]]
 
 _OF_ALL = (StoreUnavailable, StoreMoved)
 """Errors that do not come of one start, message or run among many."""
@@ -313,8 +326,7 @@ class StoreDoor:
 
     async def append(self, append: Append) -> list[Placed] | Clash:
         _ = self._store.streams  # says so where there are none
-        committed = await self.read(lambda store: store.submit(Batch(appends=[append])))
-        return committed.appends[0]
+        return await self._outbox.put(append)
 
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:

@@ -6,25 +6,32 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import apsw
 import pytest
 
 from perdure import (
+    Appended,
     Client,
     DefinitionError,
     DuplicateConflict,
+    Engine,
     Event,
     NonRetryable,
     NotSerialisable,
     OutsideRun,
     Retry,
+    StoreError,
+    StoreFull,
     Stream,
     event,
     workflow,
 )
 from perdure.core.events import DeadKind
+from perdure.stores.base import Batch, Committed
+from perdure.stores.sqlite import SqliteStore
 from perdure.testing import Harness
 
 
@@ -430,3 +437,123 @@ async def test_a_handler_that_cancels_itself_is_tried_again_and_keeps_no_place(
 
     assert seen == [("bad", 1), ("good", 1), ("bad", 2)]
     assert note.name == "note"
+
+
+@pytest.mark.parametrize(("order", "at_once"), [("stream", 1), ("key", 2), ("none", 4)])
+async def test_the_order_says_what_may_be_handled_at_once(
+    harness: Harness, orders: Stream[Placed | Paid], order: Literal["key", "stream", "none"], at_once: int
+) -> None:
+    begun, gate = list[int](), asyncio.Event()
+
+    @orders.on(order=order)
+    async def note(event: Event[Placed]) -> None:
+        begun.append(event.data.amount)
+        await gate.wait()
+
+    await harness.append_batch(orders, [Placed("a", 1), Placed("a", 2), Placed("b", 3), Placed("b", 4)])
+    await harness.settle()
+    first = list(begun)
+    gate.set()
+    await harness.settle()
+
+    assert len(first) == at_once
+    assert sorted(begun) == [1, 2, 3, 4]
+    assert note.name == "note"
+
+
+async def test_no_more_are_handled_at_once_than_the_handler_says(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    begun, gate = list[str](), asyncio.Event()
+
+    @orders.on(concurrency=3)
+    async def note(event: Event[Placed]) -> None:
+        begun.append(event.key)
+        await gate.wait()
+
+    await harness.append_batch(orders, [Placed(f"{number}") for number in range(10)])
+    await harness.settle()
+    first = len(begun)
+    gate.set()
+    await harness.settle()
+
+    assert (first, len(begun)) == (3, 10)
+    assert note.name == "note"
+
+
+async def test_a_full_store_refuses_an_append_and_keeps_what_handlers_did(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    seen = list[int]()
+
+    @orders.on()
+    async def note(event: Event[Placed]) -> None:
+        seen.append(event.data.amount)
+        if event.data.amount == 1:
+            harness.store.fill_up()
+
+    await harness.append(orders, Placed("a", 1))
+    await harness.until(lambda: seen)
+    harness.store.fill_up()
+    with pytest.raises(StoreFull):
+        await harness.append(orders, Placed("a", 2))
+    await harness.until(lambda: harness.engine.is_quiet)
+    await harness.append(orders, Placed("a", 3))
+    await harness.settle()
+    await harness.crash()
+    await harness.settle()
+
+    assert seen == [1, 3]
+    assert note.name == "note"
+
+
+async def test_an_engine_serves_the_handlers_that_it_was_given(
+    tmp_path: Path, orders: Stream[Placed | Paid]
+) -> None:
+    @orders.on()
+    async def wanted(event: Event[Placed]) -> None: ...
+
+    @orders.on()
+    async def unwanted(event: Event[Placed]) -> None: ...
+
+    async with Engine(f"sqlite:///{tmp_path}/runs.db", handlers=[wanted]) as engine:
+        assert engine.handlers == [f"{orders.name}/wanted"]
+    async with Engine(f"sqlite:///{tmp_path}/runs.db", handlers=[]) as engine:
+        assert engine.handlers == []
+    assert unwanted.name == "unwanted"
+
+
+async def test_many_appends_of_a_client_at_once_are_few_commits(
+    tmp_path: Path, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits, submit = list[int](), SqliteStore.submit
+
+    def count_and_submit(store: SqliteStore, batch: Batch) -> Committed:
+        commits.append(len(batch.appends))
+        return submit(store, batch)
+
+    monkeypatch.setattr(SqliteStore, "submit", count_and_submit)
+    async with Client(f"sqlite:///{tmp_path}/runs.db") as client:
+        appended = await asyncio.gather(
+            *(client.append(orders, Placed("a", amount)) for amount in range(100)),
+            client.append(orders, Placed("a", 1), id="x"),
+            client.append(orders, Placed("a", 2), id="x"),
+            return_exceptions=True,
+        )
+
+    assert len(commits) < 10
+    assert len({one.position for one in appended if isinstance(one, Appended)}) == 101
+    assert [type(one) for one in appended if isinstance(one, Exception)] == [DuplicateConflict]
+
+
+async def test_where_no_streams_are_kept_it_is_said(postgres_url: str, orders: Stream[Placed | Paid]) -> None:
+    @orders.on()
+    async def note(event: Event[Placed]) -> None: ...
+
+    async with Engine(postgres_url, handlers=[]) as engine, Client(postgres_url) as client:
+        for either in (engine, client):
+            with pytest.raises(StoreError, match="keeps no event streams"):
+                await either.append(orders, Placed("a"))
+    with pytest.raises(StoreError, match="keeps no event streams"):
+        async with Engine(postgres_url, handlers=[note]):
+            pass

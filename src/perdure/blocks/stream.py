@@ -216,11 +216,10 @@ class Stream(Generic[E]):
         self._kinds: dict[str, Any] = {}
         self._names: dict[type, tuple[str, int]] = {}
         for kind in _kinds_of(of):
-            type_name, version = self._names[kind] = _type_of(kind)
+            type_name, _ = self._names[kind] = _type_of(kind)
             if type_name in self._kinds:
                 raise DefinitionError(f"Stream {name!r}: two types of event are named {type_name!r}.")
             self._kinds[type_name] = decoder(kind, f"event {type_name!r}")
-            _ = version
 
     def type_of(self, kind: type) -> tuple[str, int]:
         """The name and version of a type of event. Raises DefinitionError for another stream's."""
