@@ -311,7 +311,7 @@ class Engine(Client):
 
     def _make_jobs(self, driver: Driver) -> Jobs:
         driver.effects.tags = tags = self._tags
-        return Jobs(driver, lambda: steps_for(tags or ()), capacity=self._capacity)
+        return Jobs(driver, lambda: steps_for(tags) if tags else [], capacity=self._capacity)
 
     def _look_for_more(self) -> None:
         if self._jobs is not None and self._subscriptions is not None:

@@ -17,6 +17,7 @@ from perdure.runtime.lease import LEASE_MS
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
 from perdure.stores.sight import Sight
+from tests.runtime.waiting import until
 
 word = Signal[str]("word")
 
@@ -60,12 +61,6 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks or answers_what_it_hears but when the test says so."""
     monkeypatch.setattr("perdure.runtime.lookout._TICK_OF_SERVER_S", 1_000.0)
     monkeypatch.setattr(PostgresStore, "listen", lambda store, heard: True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (threads and a server must get on meanwhile)
-            await asyncio.sleep(0.005)
 
 
 def driver_of(engine: Engine) -> Driver:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from perdure import (
     step_info,
     workflow,
 )
+from tests.runtime.waiting import until
 
 ran: Counter[str] = Counter()
 keys: list[str] = []
@@ -47,13 +47,6 @@ def forget() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     for gone in (ran, keys, was_cancelled):
         gone.clear()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the engines work until that is so."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (threads and a server must get on meanwhile)
-            await asyncio.sleep(0.005)
 
 
 def jobs_at(engine: Engine) -> int:

@@ -16,6 +16,7 @@ from perdure.stores.opening import open_store
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
 from perdure.stores.postgres.messages import send_messages
+from tests.runtime.waiting import until
 
 answer = Signal[str]("answer")
 double = Update[int, int]("double")
@@ -71,9 +72,7 @@ def end_before_it_takes(store: Store, *sent: Message, goes_on: bool = False) -> 
 
 
 async def nothing_is_left(store: Store, run: int) -> None:
-    async with asyncio.timeout(20):
-        while store.messages_for(run):  # noqa: ASYNC110 (a server must get on meanwhile)
-            await asyncio.sleep(0.005)
+    await until(lambda: not store.messages_for(run))
 
 
 async def test_what_a_run_did_not_take_before_it_continued_is_handed_on_by_who_comes_next(
@@ -151,9 +150,7 @@ async def test_a_signal_that_is_committed_right_after_its_run_continued_reaches_
         await asyncio.to_thread(is_sent.wait, 20)
 
         await run.send(answer, "go on")
-        async with asyncio.timeout(20):
-            while store.run_by_id("it", generation=2) is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await until(lambda: store.run_by_id("it", generation=2) is not None)
         may_commit.set()
 
         assert await sending > 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from perdure import Client, Engine, Retry, RunParked, Signal, State, Update, step, step_info, workflow
 from perdure.runtime.claims import CAPACITY, Claims
+from tests.runtime.waiting import until
 
 answer = Signal[str]("answer")
 stage = State[str]("stage")
@@ -59,13 +59,6 @@ async def doubles_when_asked() -> str:
 @workflow
 async def waits_for_child(name: str) -> str:
     return await waits_for_answer(name)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the engines work until that is so."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (threads and a server must get on meanwhile)
-            await asyncio.sleep(0.005)
 
 
 def names(count: int) -> list[str]:

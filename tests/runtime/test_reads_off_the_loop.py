@@ -32,6 +32,7 @@ from perdure.core.records import MessageKind
 from perdure.stores.base import Store
 from perdure.stores.opening import open_store
 from tests.runtime.test_late_messages import end_before_it_takes, message, waits
+from tests.runtime.waiting import until
 
 READS = {
     "attempted", "attempts", "children", "counts", "list_runs", "load", "messages", "messages_for",
@@ -129,11 +130,6 @@ async def goes_on(turn: int = 1) -> str:
 @workflow
 async def parks() -> str:
     return await fails_at_first()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 (threads must get on meanwhile)
-        await asyncio.sleep(0.005)
 
 
 async def children_are_there(engine: FarEngine) -> None:

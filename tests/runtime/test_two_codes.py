@@ -7,12 +7,12 @@ there beside it. A worker that was open before leaves it alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from perdure import Client, Engine, Run, RunStatus, Signal, step, workflow
+from tests.runtime.waiting import until
 
 paid = Signal[str]("paid")
 shipped: list[str] = []
@@ -50,12 +50,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/runs.db"
     found: str = request.getfixturevalue("postgres_url")
     return found
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(20):
-        while not await condition():  # noqa: ASYNC110 (threads and a server must get on meanwhile)
-            await asyncio.sleep(0.005)
 
 
 async def let_new_code_park_it(url: str, client: Client) -> Run[str]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
+from perdure import Stream
 from perdure.blocks.stream import _defined
+from tests.streams.events import Paid, Placed
+
+numbers = count(1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -14,3 +19,14 @@ def leave_no_handlers() -> Iterator[None]:
     """Handlers are known as long as they live, and the last test's live on until garbage is collected."""
     yield
     _defined._handlers.clear()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a stream that no other test has: handlers of this one may live on until garbage is collected."""
+    return f"orders-{next(numbers)}"
+
+
+@pytest.fixture
+def orders(name: str) -> Stream[Placed | Paid]:
+    return Stream(name, Placed | Paid, key=lambda one: one.order)

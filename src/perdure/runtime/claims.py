@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import LeaseLost, StoreError
+from ..errors import StoreError
 from ..stores.base import Store
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ class Claims:
 
     def _got(self, found: list[int] | StoreError) -> None:
         self._driver.claiming = False
-        if isinstance(found, LeaseLost):
-            self._driver.committer.check_lease()  # which stops the worker
-        elif isinstance(found, StoreError):
+        if isinstance(found, StoreError):
             self._driver.complain(found, "looking for runs to take up")
         elif found:
             self._recovery.bring_back(found)

@@ -35,7 +35,7 @@ from ..core.execution import Execution
 from ..core.host import facts_of
 from ..core.ready import Ready
 from ..core.records import Kind, Message, Record, RunRow, Status
-from ..errors import PerdureError, StoreCorrupt
+from ..errors import LeaseLost, PerdureError, StoreCorrupt
 from ..stores.base import AttemptRow, JobRow, Lease, Reply, RunEnd, StateRow, Store
 from .children import Children
 from .clock import Clock, Source
@@ -466,9 +466,12 @@ class Driver:
         return tasks
 
     def complain(self, error: BaseException, doing: str) -> None:
-        """Say what went wrong where nobody waits for an answer."""
+        """Say what went wrong where nobody waits for an answer. A lease that is lost stops the worker."""
         if self.stopped:
             return  # what a stopping engine could not do any more, the next one does
+        if isinstance(error, LeaseLost):
+            self.committer.check_lease()  # which finds it out, and says so
+            return
         if isinstance(error, PerdureError):
             _log.warning("While %s: %s", doing, error)
         else:

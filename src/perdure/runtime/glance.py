@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from ..errors import LeaseLost, StoreError
+from ..errors import StoreError
 from ..stores.sight import Sight
 from .inbox import Inbox
 from .lease import LeaseKeeper
@@ -47,9 +47,6 @@ class Glance:
         self._asking = False
         driver = self._driver
         if driver.stopped:
-            return
-        if isinstance(seen, LeaseLost):
-            driver.committer.check_lease()  # which stops the worker
             return
         if isinstance(seen, StoreError):
             driver.complain(seen, "looking whether there is something to do")

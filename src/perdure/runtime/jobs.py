@@ -20,7 +20,7 @@ import msgspec
 from ..codec.failures import encode_failure
 from ..core.commands import RunStep
 from ..core.records import Message, MessageKind
-from ..errors import LeaseLost, StepFailed, StoreError
+from ..errors import StepFailed, StoreError
 from ..stores.base import AttemptRow, ClaimedJob, Lease, Store
 from ..stores.jobs import CRASHES_BEFORE_SUSPECT
 from .definitions import StepDefinition
@@ -80,8 +80,10 @@ class Jobs:
         if driver.claiming_jobs:
             self._again = True
             return
+        if driver.stopped or driver.committer.error is not None:
+            return
         known = self._known()
-        if driver.stopped or driver.committer.error is not None or not (known or driver.jobs):
+        if not (known or driver.jobs):
             return
         room = driver.room(self._capacity, most=_PAGE)
         driver.claiming_jobs = True
@@ -103,9 +105,7 @@ class Jobs:
     def _found(self, found: _Found | StoreError, known: dict[str, StepDefinition]) -> None:
         driver = self._driver
         driver.claiming_jobs = False
-        if isinstance(found, LeaseLost):
-            driver.committer.check_lease()  # which stops the worker
-        elif isinstance(found, StoreError):
+        if isinstance(found, StoreError):
             driver.complain(found, "looking for steps to run for other workers")
         elif not driver.stopped:
             self._take(found, known)

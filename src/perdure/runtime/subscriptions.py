@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.events import LaneRow, SubscriptionRow
-from ..errors import DefinitionError, LeaseLost, StoreError
+from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
 from ..stores.streams import LANES
 from .subscriber import HandlerDefinition, Subscriber
@@ -97,9 +97,6 @@ class Subscriptions:
 
     def _claimed(self, found: list[LaneRow] | StoreError) -> None:
         self._is_claiming = False
-        if isinstance(found, LeaseLost):
-            self._driver.committer.check_lease()  # which stops the worker
-            return
         if isinstance(found, StoreError):
             self._driver.complain(found, "looking for lanes to take up")
             return
