@@ -37,9 +37,8 @@ MAY_IMPORT = {
     "doors": {"codec", "core", "errors", "runtime", "stores"},
     "temporal": {"blocks", "codec", "core", "errors", "runtime", "stores"},
     "homes": {"doors", "errors", "runtime", "temporal"},
-    "appending": {"blocks", "core", "doors"},
+    "streaming": {"blocks", "codec", "core", "doors", "errors"},
     "client": {
-        "appending",
         "blocks",
         "codec",
         "core",
@@ -48,6 +47,7 @@ MAY_IMPORT = {
         "homes",
         "runtime",
         "stores",
+        "streaming",
         "views",
     },
     "engine": {"blocks", "client", "codec", "core", "doors", "errors", "homes", "runtime", "stores", "views"},

@@ -5,12 +5,14 @@ your program. Start with `@step`, `@workflow` and `Engine`; see the README.
 """
 
 from .blocks.child import Child, start_child
+from .blocks.event import Appended, Event, event
+from .blocks.handler import Handler
 from .blocks.inside import compensate, continue_as_new, now, patched, random, run_info, uuid
 from .blocks.signal import Signal
 from .blocks.starting import start_within
 from .blocks.state import State
 from .blocks.step import Step, StepCall, step, step_info
-from .blocks.stream import Appended, Event, Handler, Stream, event
+from .blocks.stream import Stream
 from .blocks.update import Update
 from .blocks.workflow import Workflow, WorkflowCall, workflow
 from .client import Client, Run
@@ -59,10 +61,13 @@ from .errors import (
     StoreUnavailable,
     StoreUnreachable,
     StoreVersionError,
+    StreamError,
+    SubscriptionNotFound,
     UpdateRefused,
     WorkflowNotRegistered,
 )
 from .runtime.attempt import StepInfo
+from .streaming.subscription import ParkedEvent, Subscription
 from .views import RunPage, RunStatus, RunView
 
 __version__ = "0.1.0"
@@ -71,13 +76,13 @@ __all__ = [
     "Appended", "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError",
     "DeterminismWarning", "DuplicateConflict", "Engine", "Event", "ForeignError", "Handler",
     "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
-    "NotSerialisable", "OutsideRun", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled",
-    "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked",
-    "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State", "Step", "StepCall",
-    "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt",
-    "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
-    "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "Update", "UpdateRefused",
-    "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "event", "now",
-    "patched", "random", "run_info", "start_child", "start_within", "step", "step_info", "uuid",
-    "workflow",
+    "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge", "PerdureError", "Retry", "Run",
+    "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound",
+    "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State",
+    "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
+    "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs",
+    "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError",
+    "Subscription", "SubscriptionNotFound", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
+    "WorkflowNotRegistered", "compensate", "continue_as_new", "event", "now", "patched", "random",
+    "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
 ]  # fmt: skip

@@ -15,7 +15,6 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
-from .appending import Appending
 from .blocks.options import Seconds, as_tags, as_text
 from .blocks.signal import Signal
 from .blocks.starting import OnConflict, Reuse, closed_run, conflict, definition_of, new_run, refuse_policies
@@ -38,6 +37,7 @@ from .errors import (
 from .homes import open_home
 from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store, without_secret
+from .streaming.appending import Streaming
 from .views import (
     Entry,
     Health,
@@ -185,7 +185,7 @@ class Run(Generic[R]):
         return f"<run {self.id}>"
 
 
-class Client(Appending):
+class Client(Streaming):
     """Reaches runs in a store. Use it with `async with`.
 
     Everything it writes is on disk when the call returns; the worker that has the

@@ -41,6 +41,10 @@ class Door(Protocol):
         """Read from the store."""
         ...
 
+    async def write(self, verb: Callable[[Store], T]) -> T:
+        """Have the store do what writes, between two commits."""
+        ...
+
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         """Start a run; it is on disk when this returns."""
         ...
@@ -306,6 +310,9 @@ class StoreDoor:
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, look, self._store)
+
+    async def write(self, verb: Callable[[Store], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, verb, self._store)
 
     async def _submit(self, batch: Batch) -> Committed:
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._store.submit, batch)

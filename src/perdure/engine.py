@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .blocks.handler import Handler, Handlers
 from .blocks.step import steps_for
-from .blocks.stream import Handler, Handlers
 from .blocks.workflow import Workflow
 from .client import Client
 from .core.events import Append, Clash, Placed
@@ -60,6 +60,10 @@ class EngineDoor:
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await self._reads.wait(look)
+
+    async def write(self, verb: Callable[[Store], T]) -> T:
+        self._check_alive()
+        return await self._driver.committer.wait_between(verb)
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         driver = self._driver

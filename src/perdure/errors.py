@@ -30,6 +30,9 @@ show it on its own line, and `code` is stable, so that programs can match it.
     │       ├── RunTerminated
     │       ├── RunTimedOut
     │       └── RunParked          stopped and waiting for a person; not ended
+    ├── StreamError                about event streams
+    │   ├── DuplicateConflict      an event's id stands for another event
+    │   └── SubscriptionNotFound
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -207,12 +210,6 @@ class ForeignError(StepError):
         self.message = message
 
 
-class DuplicateConflict(PerdureError):
-    """An event's id stands for another event of the stream. Nothing was appended."""
-
-    code = "duplicate_conflict"
-
-
 class RunError(PerdureError):
     """About one run."""
 
@@ -287,6 +284,24 @@ class RunParked(RunFailed):
     """The run has stopped and waits for a person. It has not ended: `resume` goes on with it."""
 
     code = "run_parked"
+
+
+class StreamError(PerdureError):
+    """Something about event streams cannot be done."""
+
+    code = "stream"
+
+
+class DuplicateConflict(StreamError):
+    """An event's id stands for another event of the stream. Nothing was appended."""
+
+    code = "duplicate_conflict"
+
+
+class SubscriptionNotFound(StreamError):
+    """No handler of this name has subscribed to the stream."""
+
+    code = "subscription_not_found"
 
 
 class StoreError(PerdureError):

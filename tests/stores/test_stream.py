@@ -194,3 +194,12 @@ def test_a_store_with_streams_cannot_be_moved_away(store: Store) -> None:
         store.mark_move(None, MoveMark("moving", "m", 1, "postgresql://x", 5), now_ms=5)
 
     assert store.move_mark() is None
+
+
+def test_subscriptions_are_listed_by_stream_and_name(store: Store) -> None:
+    for stream, name in (("b", "x"), ("a", "z"), ("a", "y")):
+        store.streams.subscribe(stream, name, lanes=2, from_start=True)
+
+    assert [(row.stream, row.name, row.lanes) for row in store.streams.subscriptions()] == [
+        ("a", "y", 2), ("a", "z", 2), ("b", "x", 2),
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from perdure import Stream
-from perdure.blocks.stream import _defined
+from perdure.blocks.handler import _defined
 from tests.streams.events import Paid, Placed
 
 numbers = count(1)

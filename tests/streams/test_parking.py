@@ -11,9 +11,13 @@ import pytest
 from perdure import (
     Event,
     NonRetryable,
+    ParkedEvent,
     Retry,
     StoreFull,
     Stream,
+    StreamError,
+    Subscription,
+    SubscriptionNotFound,
     event,
 )
 from perdure.core.events import DeadKind
@@ -193,3 +197,35 @@ async def test_a_full_store_refuses_an_append_and_keeps_what_handlers_did(
 
     assert seen == [1, 3]
     assert note.name == "note"
+
+
+async def test_what_is_parked_is_read_by_its_subscription(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    @orders.on(retry=Retry(attempts=1))
+    async def note(event: Event[Placed]) -> None:
+        raise ValueError("no")
+
+    await harness.append_batch(orders, [Placed("bad"), Placed("bad")])
+    await harness.settle()
+    by_handler: list[ParkedEvent] = await harness.subscription(note).parked()
+    subscription: Subscription = harness.subscription("note", orders.name)
+
+    assert [(one.key, one.reason, one.attempts, one.error) for one in by_handler] == [
+        ("bad", "failed", 1, "ValueError: no"), ("bad", "behind", 0, ""),
+    ]  # fmt: skip
+    assert await subscription.parked(limit=1) == by_handler[:1]
+
+
+async def test_a_handler_that_has_not_subscribed_is_named(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    @orders.on()
+    async def note(event: Event[Placed]) -> None: ...
+
+    await harness.append(orders, Placed("a"))
+    await harness.settle()
+
+    with pytest.raises(StreamError, match=f"'other'.*'{orders.name}'.*{orders.name}/note") as refused:
+        await harness.subscription("other", orders.name).parked()
+    assert isinstance(refused.value, SubscriptionNotFound)

@@ -2,203 +2,24 @@
 
 from __future__ import annotations
 
-import gc
-import inspect
-import types
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
 
 from ..codec.json import decoder, encode
-from ..core.events import Append, Clash, EventRow, NewEvent, Placed, SubscriptionRow
+from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
 from ..core.retry import Retry
-from ..errors import (
-    DefinitionError,
-    DuplicateConflict,
-    NotDecodable,
-    NotSerialisable,
-    OutsideRun,
-    PerdureError,
-)
+from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
 from ..runtime.subscriber import Order
+from .event import Appended, Event, kinds_of, milliseconds, position_text, type_of
+from .handler import Handler
 from .options import as_text
 from .step import step, step_info
 
 E = TypeVar("E")
 K = TypeVar("K")
-T = TypeVar("T", bound=type)
-
-_MARK = "__perdure_event__"
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def event(name: str, *, version: int = 1) -> Callable[[T], T]:
-    """Give a class the name and version that events of it have: `@event("order.placed", version=3)`.
-
-    Without it that is the class's own name, version 1. Raises DefinitionError.
-    """
-    if not name or version < 1:
-        raise DefinitionError(f"@event({name!r}, version={version}): a name, and a version from 1 on.")
-
-    def mark(kind: T) -> T:
-        setattr(kind, _MARK, (name, version))
-        return kind
-
-    return mark
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Generic[E]):
-    """An event, as a handler gets it. Its attributes are those of CloudEvents 1.0."""
-
-    data: E
-    id: str
-    """Names it within its source."""
-    source: str
-    type: str
-    version: int
-    key: str
-    """Events of a key are handled in order. Empty: it has none."""
-    time: datetime
-    """When it happened, in UTC."""
-    appended_at: datetime
-    stream: str
-    position: str
-    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
-    idempotency_key: str
-    """Names the handling of this event by this handler: the same in every attempt, and after every crash."""
-    attempt: int
-    """1 for the first try. A try that a crash interrupted is not counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """An event that is on disk."""
-
-    position: str
-    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
-    is_duplicate: bool
-    """Whether it was there already, with the same id and content: nothing was written."""
-
-
-class Handler(Generic[E]):
-    """A function that handles the events of a stream; made by `Stream.on`."""
-
-    def __init__(
-        self,
-        stream: Stream[Any],
-        function: Callable[[Event[E]], Any],
-        kinds: tuple[type, ...],
-        *,
-        name: str | None,
-        concurrency: int,
-        order: Order,
-        retry: Retry,
-        from_start: bool,
-    ) -> None:
-        self.stream = stream.name
-        self.fn = function
-        self.name = name or getattr(function, "__name__", repr(function))
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.concurrency = concurrency
-        self.order: Order = order
-        self.retry = retry
-        self.from_start = from_start
-        self._types = {stream.type_of(kind)[0] for kind in kinds}
-        self._of = stream
-        self.__doc__ = function.__doc__
-        _defined.add(self)
-
-    def wants(self, event: EventRow) -> bool:
-        """Whether the event is of a type that it handles."""
-        return not self._types or event.type in self._types
-
-    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Event[Any]:
-        """What the function gets. Raises NotDecodable."""
-        position = position_text(event.position)
-        return Event(
-            data=self._of.decode(event),
-            id=event.id,
-            source=event.source,
-            type=event.type,
-            version=event.version,
-            key=event.key,
-            time=_moment(event.time_ms),
-            appended_at=_moment(event.at_ms),
-            stream=self.stream,
-            position=position,
-            idempotency_key=f"{self.name}/{self.stream}/{position}",
-            attempt=attempt,
-        )
-
-    def __call__(self, event: Event[E]) -> Any:
-        """Call the function, as a test may."""
-        return self.fn(event)
-
-    def __repr__(self) -> str:
-        return f"<handler {self.name} of stream {self.stream}>"
-
-
-class _Defined:
-    """Every handler that lives in this process."""
-
-    def __init__(self) -> None:
-        self._handlers: weakref.WeakSet[Handler[Any]] = weakref.WeakSet()
-        self.count = 0
-        """How many there have been."""
-
-    def add(self, handler: Handler[Any]) -> None:
-        self._handlers.add(handler)
-        self.count += 1
-
-    def __iter__(self) -> Iterator[Handler[Any]]:
-        return iter(list(self._handlers))
-
-
-_defined = _Defined()
-
-
-class Handlers:
-    """The handlers that one engine serves."""
-
-    def __init__(self, wanted: Iterable[Handler[Any]] | None = None) -> None:
-        """`wanted`: only these; None: all that are defined in this process, now or later."""
-        self._wanted = None if wanted is None else list(wanted)
-        self._seen = -1
-
-    def news(self) -> list[Handler[Any]]:
-        """All of them; nothing if no other was defined since this was asked last.
-
-        Raises DefinitionError for two of one name.
-        """
-        if self._seen == _defined.count or (self._seen >= 0 and self._wanted is not None):
-            return []
-        self._seen = _defined.count
-        found, twins = _by_name(_defined if self._wanted is None else self._wanted)
-        if twins is not None:
-            gc.collect()  # one that nobody uses any more may only not have been collected yet
-            found, twins = _by_name(_defined if self._wanted is None else self._wanted)
-        if twins is not None:
-            raise DefinitionError(
-                f"Stream {twins.stream!r} has two handlers named {twins.name!r}: they would share a place.",
-                hint="Rename one, or give it a name of its own: @stream.on(…, name='…').",
-            )
-        return [found[name] for name in sorted(found)]
-
-
-def _by_name(
-    handlers: Iterable[Handler[Any]],
-) -> tuple[dict[tuple[str, str], Handler[Any]], Handler[Any] | None]:
-    """The handlers by stream and name; and one that has the name of another."""
-    found: dict[tuple[str, str], Handler[Any]] = {}
-    twin: Handler[Any] | None = None
-    for handler in handlers:
-        if found.setdefault((handler.stream, handler.name), handler) is not handler:
-            twin = handler
-    return found, twin
 
 
 class Stream(Generic[E]):
@@ -215,8 +36,8 @@ class Stream(Generic[E]):
         self._key = key
         self._kinds: dict[str, Any] = {}
         self._names: dict[type, tuple[str, int]] = {}
-        for kind in _kinds_of(of):
-            type_name, _ = self._names[kind] = _type_of(kind)
+        for kind in kinds_of(of):
+            type_name, _ = self._names[kind] = type_of(kind)
             if type_name in self._kinds:
                 raise DefinitionError(f"Stream {name!r}: two types of event are named {type_name!r}.")
             self._kinds[type_name] = decoder(kind, f"event {type_name!r}")
@@ -254,7 +75,14 @@ class Stream(Generic[E]):
                 hint="Use `await engine.append(stream, value)`, of an Engine or a Client.",
             )
         sketches = [
-            _Sketch(*self._encode(value), self.key_of(value), id, source, _stamp(time)) for value in values
+            _Sketch(
+                *self._encode(value),
+                self.key_of(value),
+                id,
+                source,
+                None if time is None else milliseconds(time),
+            )
+            for value in values
         ]
         placed = await _append_in_run(self.name, sketches)
         return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
@@ -283,10 +111,12 @@ class Stream(Generic[E]):
                 hint="concurrency from 1 on; order 'key', 'stream' or 'none'; begin 'first' or 'next'.",
             )
 
+        types = frozenset(self.type_of(kind)[0] for kind in kinds)
+
         def make(function: Callable[[Event[K]], Any]) -> Handler[K]:
             return Handler(
-                self, function, kinds, name=name, concurrency=concurrency, order=order,
-                retry=retry or _RETRY, from_start=begin == "first",
+                self.name, function, types=types, decode=self.decode, name=name, concurrency=concurrency,
+                order=order, retry=retry or _RETRY, from_start=begin == "first",
             )  # fmt: skip
 
         return make
@@ -302,7 +132,7 @@ class Stream(Generic[E]):
             type=type_name,
             version=version,
             key=self.key_of(value),
-            time_ms=now_ms if time is None else _milliseconds(time),
+            time_ms=now_ms if time is None else milliseconds(time),
             at_ms=now_ms,
             trace="",
             payload=payload.encode(),
@@ -400,32 +230,3 @@ def placed_or_refuse(append: Append, outcome: list[Placed] | Clash) -> list[Plac
         f"{position_text(outcome.position)}: the same id with other content. Nothing was appended.",
         hint="An id names one event for as long as that is kept: give this one an id of its own.",
     )
-
-
-def position_text(place: int) -> str:
-    """A position as people see it: 13 digits in Crockford's base 32, in the order of the places."""
-    return "".join(_DIGITS[place >> shift & 31] for shift in range(60, -1, -5))
-
-
-def _kinds_of(of: Any) -> tuple[Any, ...]:
-    return get_args(of) if get_origin(of) in (Union, types.UnionType) else (of,)
-
-
-def _type_of(kind: Any) -> tuple[str, int]:
-    return getattr(kind, _MARK, None) or (kind.__name__, 1)
-
-
-def _moment(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
-
-
-def _milliseconds(time: datetime) -> int:
-    if time.tzinfo is None:
-        raise PerdureError(
-            f"An event's time is {time!r}, without a time zone.", hint="Use datetime.now(UTC)."
-        )
-    return round(time.timestamp() * 1000)
-
-
-def _stamp(time: datetime | None) -> int | None:
-    return None if time is None else _milliseconds(time)

@@ -34,6 +34,10 @@ class StreamStore(Protocol):
         """
         ...
 
+    def subscriptions(self) -> list[SubscriptionRow]:
+        """All of them, by stream and name."""
+        ...
+
     def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
         """Take the free lanes of these subscriptions, and say how far they are. Raises LeaseLost."""
         ...

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _LOOK_FIRST_S = 0.1
 _LOOK_LATER_S = 2.0
 _REST_S = 0.01
+_HINT = "Keep streams in a store: sqlite:///… ."
 _SENT = 1
 """In place of a message's position: Temporal has it."""
 _FAILED = (Status.FAILED, Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT)
@@ -48,6 +49,9 @@ class TemporalDoor:
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await look_at(self._reads, look)
+
+    async def write(self, verb: Callable[[Store], T]) -> T:
+        raise StoreError("Nothing was written: a Temporal cluster keeps no event streams.", hint=_HINT)
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -81,7 +85,7 @@ class TemporalDoor:
     async def append(self, append: Append) -> list[Placed] | Clash:
         raise StoreError(
             f"Nothing was appended to stream {append.stream!r}: a Temporal cluster keeps no event streams.",
-            hint="Keep streams in a store: sqlite:///… .",
+            hint=_HINT,
         )
 
     async def _decide(self, new: NewRun, latest: RunRow) -> StartOutcome | None:

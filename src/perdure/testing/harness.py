@@ -291,6 +291,9 @@ class _HarnessDoor:
     async def read(self, look: Callable[[Store], T]) -> T:
         return await (await self._engine()).read(look)
 
+    async def write(self, verb: Callable[[Store], T]) -> T:
+        return await (await self._engine()).write(verb)
+
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         return await (await self._engine()).start(new, definition)
 

@@ -44,6 +44,7 @@ _INSERT_EVENT = SQL["insert_event"]
 _OF_IDENTITIES = SQL["events_of_identities"]
 _AFTER = SQL["events_after"]
 _SUBSCRIPTION = SQL["subscription_of"]
+_SUBSCRIPTIONS = SQL["subscriptions"]
 _INSERT_SUBSCRIPTION = SQL["insert_subscription"]
 _INSERT_LANE = SQL["insert_lane"]
 _ANY_FREE = SQL["any_free_lane"]
@@ -78,6 +79,12 @@ class Streams:
             cursor = 0 if from_start else last
             connection.executemany(_INSERT_LANE, [(made, lane, cursor) for lane in range(lanes)])
         return SubscriptionRow(made, stream, name, lanes)
+
+    def subscriptions(self) -> list[SubscriptionRow]:
+        """See `StreamStore.subscriptions`."""
+        with self._database.snapshot() as connection:
+            rows: Any = connection.execute(_SUBSCRIPTIONS).fetchall()
+        return [SubscriptionRow._make(row) for row in rows]
 
     def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
         """See `Store.claim_lanes`."""

@@ -30,6 +30,11 @@ SELECT subscription.number, stream.name, subscription.name, subscription.lanes
 FROM subscription JOIN stream ON stream.number = subscription.stream
 WHERE stream.name = ? AND subscription.name = ?
 
+-- name: subscriptions
+SELECT subscription.number, stream.name, subscription.name, subscription.lanes
+FROM subscription JOIN stream ON stream.number = subscription.stream
+ORDER BY stream.name, subscription.name
+
 -- name: insert_subscription
 INSERT INTO subscription (number, stream, name, lanes)
 SELECT coalesce(max(number), 0) + 1, ?, ?, ? FROM subscription RETURNING number

@@ -1,21 +1,24 @@
-"""What a client does with event streams."""
+"""What a client does with event streams: append to them, and see to their subscriptions."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .blocks.stream import Appended, Stream, placed_or_refuse, position_text
-from .core.events import Append
-from .doors import Door
+from ..blocks.event import Appended, position_text
+from ..blocks.handler import Handler
+from ..blocks.stream import Stream, placed_or_refuse
+from ..core.events import Append
+from ..doors import Door
+from .subscription import Subscription
 
 E = TypeVar("E")
 
 
-class Appending(ABC):
-    """The part of a client that appends events."""
+class Streaming(ABC):
+    """The part of a client that is about event streams."""
 
     @property
     @abstractmethod
@@ -57,6 +60,15 @@ class Appending(ABC):
         )
         placed = placed_or_refuse(append, await self.door.append(append))
         return [Appended(position_text(one.position), one.is_duplicate) for one in placed]
+
+    def subscription(self, handler: Handler[Any] | str, stream: str = "") -> Subscription:
+        """A handle on the place of a handler in its stream; making it asks nothing.
+
+        Of the handler itself, or of its name and the stream's.
+        """
+        if isinstance(handler, str):
+            return Subscription(lambda: self.door, stream, handler)
+        return Subscription(lambda: self.door, handler.stream, handler.name)
 
     def _draw(self) -> str:
         return self.door.source.bytes(16).hex()

@@ -1,0 +1,95 @@
+"""`Event`, as handlers get it, and `event`, which names the types of them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+
+from ..errors import DefinitionError, PerdureError
+
+E = TypeVar("E")
+T = TypeVar("T", bound=type)
+
+_MARK = "__perdure_event__"
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def event(name: str, *, version: int = 1) -> Callable[[T], T]:
+    """Give a class the name and version that events of it have: `@event("order.placed", version=3)`.
+
+    Without it that is the class's own name, version 1. Raises DefinitionError.
+    """
+    if not name or version < 1:
+        raise DefinitionError(f"@event({name!r}, version={version}): a name, and a version from 1 on.")
+
+    def mark(kind: T) -> T:
+        setattr(kind, _MARK, (name, version))
+        return kind
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[E]):
+    """An event, as a handler gets it. Its attributes are those of CloudEvents 1.0."""
+
+    data: E
+    id: str
+    """Names it within its source."""
+    source: str
+    type: str
+    version: int
+    key: str
+    """Events of a key are handled in order. Empty: it has none."""
+    time: datetime
+    """When it happened, in UTC."""
+    appended_at: datetime
+    stream: str
+    position: str
+    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
+    idempotency_key: str
+    """Names the handling of this event by this handler: the same in every attempt, and after every crash."""
+    attempt: int
+    """1 for the first try. A try that a crash interrupted is not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An event that is on disk."""
+
+    position: str
+    """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
+    is_duplicate: bool
+    """Whether it was there already, with the same id and content: nothing was written."""
+
+
+def position_text(place: int) -> str:
+    """A position as people see it: 13 digits in Crockford's base 32, in the order of the places."""
+    return "".join(_DIGITS[place >> shift & 31] for shift in range(60, -1, -5))
+
+
+def kinds_of(of: Any) -> tuple[Any, ...]:
+    """The types of a union; or the one type."""
+    return get_args(of) if get_origin(of) in (Union, types.UnionType) else (of,)
+
+
+def type_of(kind: Any) -> tuple[str, int]:
+    """The name and version of a type of event."""
+    return getattr(kind, _MARK, None) or (kind.__name__, 1)
+
+
+def moment(at_ms: int) -> datetime:
+    """A time in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+
+
+def milliseconds(time: datetime) -> int:
+    """Of a time that an event is given. Raises PerdureError for one without a time zone."""
+    if time.tzinfo is None:
+        raise PerdureError(
+            f"An event's time is {time!r}, without a time zone.", hint="Use datetime.now(UTC)."
+        )
+    return round(time.timestamp() * 1000)

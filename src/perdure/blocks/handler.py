@@ -1,0 +1,136 @@
+"""`Handler`: a function that handles the events of a stream; and those that an engine serves."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..core.events import EventRow, SubscriptionRow
+from ..core.retry import Retry
+from ..errors import DefinitionError
+from ..runtime.subscriber import Order
+from .event import Event, moment, position_text
+
+E = TypeVar("E")
+
+
+class Handler(Generic[E]):
+    """A function that handles the events of a stream; made by `Stream.on`."""
+
+    def __init__(
+        self,
+        stream: str,
+        function: Callable[[Event[E]], Any],
+        *,
+        types: frozenset[str],
+        decode: Callable[[EventRow], Any],
+        name: str | None,
+        concurrency: int,
+        order: Order,
+        retry: Retry,
+        from_start: bool,
+    ) -> None:
+        """`types`: the names of those that it handles; none: all."""
+        self.stream = stream
+        self.fn = function
+        self.name = name or getattr(function, "__name__", repr(function))
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.concurrency = concurrency
+        self.order: Order = order
+        self.retry = retry
+        self.from_start = from_start
+        self._types = types
+        self._decode = decode
+        self.__doc__ = function.__doc__
+        _defined.add(self)
+
+    def wants(self, event: EventRow) -> bool:
+        """Whether the event is of a type that it handles."""
+        return not self._types or event.type in self._types
+
+    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Event[Any]:
+        """What the function gets. Raises NotDecodable."""
+        position = position_text(event.position)
+        return Event(
+            data=self._decode(event),
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            version=event.version,
+            key=event.key,
+            time=moment(event.time_ms),
+            appended_at=moment(event.at_ms),
+            stream=self.stream,
+            position=position,
+            idempotency_key=f"{self.name}/{self.stream}/{position}",
+            attempt=attempt,
+        )
+
+    def __call__(self, event: Event[E]) -> Any:
+        """Call the function, as a test may."""
+        return self.fn(event)
+
+    def __repr__(self) -> str:
+        return f"<handler {self.name} of stream {self.stream}>"
+
+
+class _Defined:
+    """Every handler that lives in this process."""
+
+    def __init__(self) -> None:
+        self._handlers: weakref.WeakSet[Handler[Any]] = weakref.WeakSet()
+        self.count = 0
+        """How many there have been."""
+
+    def add(self, handler: Handler[Any]) -> None:
+        self._handlers.add(handler)
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Handler[Any]]:
+        return iter(list(self._handlers))
+
+
+_defined = _Defined()
+
+
+class Handlers:
+    """The handlers that one engine serves."""
+
+    def __init__(self, wanted: Iterable[Handler[Any]] | None = None) -> None:
+        """`wanted`: only these; None: all that are defined in this process, now or later."""
+        self._wanted = None if wanted is None else list(wanted)
+        self._seen = -1
+
+    def news(self) -> list[Handler[Any]]:
+        """All of them; nothing if no other was defined since this was asked last.
+
+        Raises DefinitionError for two of one name.
+        """
+        if self._seen == _defined.count or (self._seen >= 0 and self._wanted is not None):
+            return []
+        self._seen = _defined.count
+        found, twins = _by_name(_defined if self._wanted is None else self._wanted)
+        if twins is not None:
+            gc.collect()  # one that nobody uses any more may only not have been collected yet
+            found, twins = _by_name(_defined if self._wanted is None else self._wanted)
+        if twins is not None:
+            raise DefinitionError(
+                f"Stream {twins.stream!r} has two handlers named {twins.name!r}: they would share a place.",
+                hint="Rename one, or give it a name of its own: @stream.on(…, name='…').",
+            )
+        return [found[name] for name in sorted(found)]
+
+
+def _by_name(
+    handlers: Iterable[Handler[Any]],
+) -> tuple[dict[tuple[str, str], Handler[Any]], Handler[Any] | None]:
+    """The handlers by stream and name; and one that has the name of another."""
+    found: dict[tuple[str, str], Handler[Any]] = {}
+    twin: Handler[Any] | None = None
+    for handler in handlers:
+        if found.setdefault((handler.stream, handler.name), handler) is not handler:
+            twin = handler
+    return found, twin
