@@ -11,6 +11,7 @@ from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.runtime.committer import Committer
+from perdure.runtime.subscriber import Subscriber
 from perdure.stores.base import Lease
 from perdure.stores.postgres import store as postgres
 from perdure.stores.sqlite.claims import Claims
@@ -87,6 +88,38 @@ def counting_calls() -> Iterator[None]:
         return f"0/{self._asked}/{name}"
 
     with replaced(Execution, _next_key=next_key):
+        yield
+
+
+@contextmanager
+def counting_events_as_done_early() -> Iterator[None]:
+    """An event counts as done when it is begun."""
+    begin, finish = Subscriber._begin, Subscriber._finish
+
+    def begin_and_finish(self: Subscriber, event: Any) -> None:
+        begin(self, event)
+        finish(self, event)
+
+    def finish_if_not_begun(self: Subscriber, event: Any) -> None:
+        if event.position not in self._running:
+            finish(self, event)
+
+    with replaced(Subscriber, _begin=begin_and_finish, _finish=finish_if_not_begun):
+        yield
+
+
+@contextmanager
+def beginning_events_early() -> Iterator[None]:
+    """The next event of a key begins when its handler is done, before that is on disk."""
+    finish = Subscriber._finish
+
+    def finish_and_let_next(self: Subscriber, event: Any) -> None:
+        finish(self, event)
+        if event.position in self._begun:
+            self._begun.discard(event.position)
+            self._let_next(self._order_key(event))
+
+    with replaced(Subscriber, _finish=finish_and_let_next):
         yield
 
 

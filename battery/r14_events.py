@@ -22,13 +22,12 @@ from typing import Any
 
 from perdure import DuplicateConflict, Event, Handler, NonRetryable, Retry, StoreUnavailable, Stream, event
 from perdure.runtime.lanes import Lane
-from perdure.runtime.subscriber import Subscriber
 from perdure.stores.base import Batch
 from perdure.stores.sqlite import streams
 from perdure.testing import Harness
 from perdure.testing.disk import FaultyDisk
 
-from .planted import first_caught, replaced
+from .planted import beginning_events_early, counting_events_as_done_early, first_caught, replaced
 from .row import Control, Counted, Row, Trials, Work, chance
 
 _KEYS = 5
@@ -280,32 +279,6 @@ def _run(work: Work) -> Counted:
     )
 
 
-def _marking_early() -> AbstractContextManager[object]:
-    """An event counts as done when it is begun."""
-    begin = Subscriber._begin
-
-    def begin_and_mark(self: Subscriber, event: Any) -> None:
-        begin(self, event)
-        for lane in self._lanes.values():
-            if event.position in lane._open:
-                lane.finish(event.position)
-
-    return replaced(Subscriber, _begin=begin_and_mark)
-
-
-def _not_waiting_for_the_disk() -> AbstractContextManager[object]:
-    """The next event of a key begins when its handler is done, before that is on disk."""
-    finish = Subscriber._finish
-
-    def finish_and_let_next(self: Subscriber, event: Any) -> None:
-        finish(self, event)
-        if event.position in self._begun:
-            self._begun.discard(event.position)
-            self._let_next(self._order_key(event))
-
-    return replaced(Subscriber, _finish=finish_and_let_next)
-
-
 def _skipping_what_was_done_above() -> AbstractContextManager[object]:
     """The cursor goes to the last event that is done, over those that are not."""
 
@@ -327,8 +300,8 @@ def _nothing_stored(*_: object, **_options: object) -> dict[tuple[str, str], Any
 
 
 _PLANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "an event counts as done when it is begun": _marking_early,
-    "the next event of a key does not wait for the disk": _not_waiting_for_the_disk,
+    "an event counts as done when it is begun": counting_events_as_done_early,
+    "the next event of a key does not wait for the disk": beginning_events_early,
     "the cursor passes over what is not done": _skipping_what_was_done_above,
     "an id is not looked for before it is appended again": _forgetting_ids,
 }
