@@ -311,6 +311,34 @@ async def test_of_a_command_with_two_workers_one_is_asked_to_end_and_a_fresh_one
     assert [effect.process for effect in workers.effects()].count(leaver) == 1
 
 
+async def test_workers_and_their_command_that_are_all_asked_to_end_finish_what_they_do(
+    workers: Workers,
+) -> None:
+    command = workers.start(processes=2)
+    async with Client(workers.url) as client, asyncio.timeout(20):
+        processes = await processes_of(client)
+        await client.start(slow(), id="one")
+        wait_for(command, "begun", of="stdout")
+        for process in (*processes, command.pid):  # as systemd does with all of a service
+            os.kill(process, signal.SIGTERM)
+        code = command.wait()
+
+    assert code == 0
+    assert len(steps_of(workers.journals()["one"])) == 1
+
+
+async def test_workers_end_in_order_when_their_command_is_killed(workers: Workers) -> None:
+    command = workers.start(processes=2)
+    async with Client(workers.url) as client, asyncio.timeout(20):
+        await client.start(slow(), id="one")
+        wait_for(command, "begun", of="stdout")
+        command.kill()
+        for _ in range(2):
+            wait_for(command, "Stopped.")
+
+    assert len(steps_of(workers.journals()["one"])) == 1
+
+
 async def processes_of(client: Client) -> set[int]:
     """Those of the workers that are alive."""
     return {int(worker.name.rpartition(":")[2]) for worker in await client.workers()}

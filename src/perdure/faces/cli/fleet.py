@@ -3,6 +3,10 @@
 A worker that was killed is started again, each time after a longer pause. One that was
 asked to stop has left its runs to the others, and a fresh one takes its place. One that
 ends with an error has said why, and would do so again: then all are stopped.
+
+Workers are asked to stop by the end of their standard input, and not by a signal: systemd
+sends SIGTERM to each process of a service, and a second one would end a worker in the
+middle of its steps. It also ends them in order when the one that looks after them dies.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from dataclasses import dataclass, field
 from .endings import ExitCode
 from .output import say
 
+STOPS_AT_END_OF_INPUT = "PERDURE_STOPS_AT_END_OF_INPUT"
+"""In the environment of a worker whose standard input ends when it is to stop."""
+
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _WAS_ASKED = (ExitCode.OK, ExitCode.INTERRUPTED)
@@ -27,12 +34,12 @@ _WAS_ASKED = (ExitCode.OK, ExitCode.INTERRUPTED)
 async def keep_fleet(arguments: Sequence[str], count: int, *, store: str) -> ExitCode:
     """Keep `count` workers with these arguments until a signal, or an error of one of them."""
     # Not as an argument, which everybody on the machine can read: it may hold a password.
-    fleet = _Fleet(arguments, {**os.environ, "PERDURE_STORE": store})
+    fleet = _Fleet(arguments, {**os.environ, "PERDURE_STORE": store, STOPS_AT_END_OF_INPUT: "1"})
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, fleet.stop, number)
     codes = await asyncio.gather(*(fleet.keep_one() for _ in range(count)))
-    return ExitCode(max(codes))
+    return ExitCode(max(*codes, ExitCode.INTERRUPTED if fleet.by_key else ExitCode.OK))
 
 
 @dataclass
@@ -41,12 +48,18 @@ class _Fleet:
     environment: Mapping[str, str]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     alive: set[asyncio.subprocess.Process] = field(default_factory=set[asyncio.subprocess.Process])
+    by_key: bool = False
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Pass a signal on; the second one ends them at once, as it does a single worker."""
+        """Ask all to stop; the second time ends them at once, as it does a single worker."""
+        again = self.stopping.is_set()
         self.stopping.set()
+        self.by_key = self.by_key or number == signal.SIGINT
         for process in self.alive:
-            process.send_signal(number)
+            if again:
+                process.kill()
+            elif process.stdin is not None:
+                process.stdin.close()
 
     async def keep_one(self) -> int:
         """Keep one worker alive. Gives its exit code when it is to end, or has ended with an error."""
@@ -73,6 +86,7 @@ class _Fleet:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "perdure", "worker", *self.arguments),
             env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
         self.alive.add(process)

@@ -13,7 +13,7 @@ import typer
 
 from ...errors import LeaseLost
 from .endings import ExitCode, conclude, leave
-from .fleet import keep_fleet
+from .fleet import STOPS_AT_END_OF_INPUT, keep_fleet
 from .loading import load_modules
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption
 from .output import many, print_json, say
@@ -112,23 +112,36 @@ def _tell(engine: Engine, names: list[str], tags: list[str], *, as_json: bool) -
 
 
 class _Stop:
-    """The wish to stop. The second time it comes, the process ends at once."""
+    """The wish to stop. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.by_key = False
+        self._had_signal = False
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._ask, number)
+            loop.add_signal_handler(number, self._hear, number)
+        if os.environ.get(STOPS_AT_END_OF_INPUT):
+            loop.add_reader(0, self._read)
 
-    def _ask(self, number: int) -> None:
-        if self.asked.is_set():
+    def _hear(self, number: int) -> None:
+        if self._had_signal:
             leave(ExitCode.INTERRUPTED)
+        self._had_signal = True
         self.by_key = number == signal.SIGINT
-        say("Stopping: what is under way gets some seconds. Once more ends it at once.")
-        self.asked.set()
+        self._ask()
+
+    def _read(self) -> None:
+        if not os.read(0, 1):
+            asyncio.get_running_loop().remove_reader(0)
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self.asked.is_set():
+            say("Stopping: what is under way gets some seconds. Once more ends it at once.")
+            self.asked.set()
 
 
 async def _until_stopped(engine: Engine, stop: _Stop) -> None:
