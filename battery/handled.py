@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,6 +22,8 @@ from perdure.stores.base import Store
 from perdure.stores.opening import open_store
 
 from .lives import Life, Notes, short_lease
+from .planted import beginning_events_early, counting_events_as_done_early, first_caught
+from .row import Control, Counted, Work, chance
 
 _KEYS = 6
 _EVENTS_OF_A_KEY = 40
@@ -30,7 +32,16 @@ _TAKES_S = 0.001
 _PAUSE_S = 0.02
 _STREAM = "numbers"
 
+_KILLS = 10
+_PATIENCE_S, _PATIENCE_OF_A_CONTROL_S = 60.0, 1.5
+_SEEDS_FOR_A_CONTROL = 20
+
 Planted = Callable[[], AbstractContextManager[object]]
+
+_PLANTS: dict[str, Planted] = {
+    "an event counts as done when it is begun": counting_events_as_done_early,
+    "the next event of a key does not wait for the disk": beginning_events_early,
+}
 
 
 @event("numbered")
@@ -154,6 +165,46 @@ class Scene:
             places[f"{key}/{number}"].append(position)
         moved = [event for event, found in places.items() if len({*found}) != 1]
         assert not moved, f"I7: events that were acknowledged at two positions: {moved}"
+
+
+def counted_lives(
+    work: Work, new_store: Callable[[str, Path], str], *, workers: int, longest_life_s: float
+) -> Counted:
+    """The whole of a row: each trial is one store, on which processes are killed until all is handled.
+
+    `new_store` makes one, for a trial of this name with this folder, and gives its URL.
+    """
+
+    def live_and_die(name: str, seed: int, folder: Path, planted: Planted, patience_s: float) -> None:
+        draw = chance(seed)
+        url = new_store(f"{name}_{seed}", folder)
+        scene = Scene(folder, url, workers=workers, planted=planted, patience_s=patience_s)
+        try:
+            for _ in range(_KILLS):
+                scene.live_for(draw.random() * longest_life_s)
+                scene.replace_one(draw)
+            scene.come_to_the_end()
+        finally:
+            scene.kill_all()
+
+    def trial(seed: int, folder: Path) -> None:
+        live_and_die("trial", seed, folder, nullcontext, _PATIENCE_S)
+
+    def controls(work: Work) -> Sequence[Control]:
+        return [
+            first_caught(
+                work,
+                name,
+                lambda seed, folder, place=place, planted=planted: live_and_die(
+                    f"control_{place}", seed, folder, planted, _PATIENCE_OF_A_CONTROL_S
+                ),
+                seeds=_SEEDS_FOR_A_CONTROL,
+            )
+            for place, (name, planted) in enumerate(_PLANTS.items())
+        ]
+
+    counted = work.counted(trial, controls=controls)
+    return replace(counted, figures={"kills": _KILLS * counted.trials})
 
 
 async def _handle(ledger: Notes, event: Event[Numbered]) -> None:
