@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+
+import msgspec
 
 from .codec.failures import describe_failure, failure_lines
 from .core.records import Kind, MessageKind, Record, RunRow, Status
@@ -32,8 +33,7 @@ class RunStatus(Enum):
         return self in (RunStatus.RUNNING, RunStatus.PARKED)
 
 
-@dataclass(frozen=True, slots=True)
-class RunView:
+class RunView(msgspec.Struct, frozen=True):
     """One run, as listed."""
 
     id: str
@@ -50,8 +50,7 @@ class RunView:
     """The store's own number, unique for each generation."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunPage:
+class RunPage(msgspec.Struct, frozen=True):
     """A page of a listing, newest first."""
 
     runs: list[RunView]
@@ -90,8 +89,7 @@ def run_view(row: RunRow, tags: Mapping[str, str]) -> RunView:
 # ── the timeline of one run ──
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One thing that happened to a run: a record of its journal, or a step's attempt."""
 
     at: datetime
@@ -115,8 +113,7 @@ class Entry:
     """The child's run id."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepUnderWay:
+class StepUnderWay(msgspec.Struct, frozen=True):
     """A step that is not done, as far as the store knows.
 
     It has failed attempts or a heartbeat, or asks for a worker with a tag that its run's has not.
@@ -137,8 +134,7 @@ class StepUnderWay:
     """Of one with a `tag`: the worker that has it; None while it waits for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateView:
+class StateView(msgspec.Struct, frozen=True):
     """A published value."""
 
     name: str
@@ -148,8 +144,7 @@ class StateView:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingMessage:
+class WaitingMessage(msgspec.Struct, frozen=True):
     """Something sent to a run that its worker has not taken yet."""
 
     kind: str
@@ -158,8 +153,7 @@ class WaitingMessage:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(msgspec.Struct, frozen=True):
     """All that the store knows of one run, in the order of time."""
 
     run: RunView
@@ -335,8 +329,7 @@ def _call_name(key: str) -> str:
 # ── the store as a whole ──
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerView:
+class WorkerView(msgspec.Struct, frozen=True):
     """The worker that holds a store's lease."""
 
     name: str
@@ -348,8 +341,7 @@ class WorkerView:
     """It also runs steps of other workers' runs that ask for one of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """What a look at the whole store found."""
 
     versions: Mapping[str, str]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from ..errors import RunClosed, UpdateRefused
 from .commands import AnswerUpdate
@@ -18,8 +19,7 @@ from .host import Decode, RunFacts
 from .loop import RunLoop, RunTask
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateHandler:
+class UpdateHandler(msgspec.Struct, frozen=True):
     """What answers an update: made by the `Update` block."""
 
     handle: Callable[[Any], Coroutine[Any, Any, Any]]

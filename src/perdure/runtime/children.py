@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from ..codec.failures import encode_failure
 from ..codec.json import encode
@@ -23,8 +24,7 @@ from .resident import Resident
 from .worker import Worker
 
 
-@dataclass(frozen=True, slots=True)
-class ChildOptions:
+class ChildOptions(msgspec.Struct, frozen=True):
     """How `start_child` wants its child."""
 
     id: str | None = None

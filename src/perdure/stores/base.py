@@ -19,7 +19,6 @@ are Unix milliseconds. Every store passes `tests/stores`, file by file.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -44,8 +43,7 @@ class Loaded(NamedTuple):
     """What was sent to it and not yet recorded, in order of arrival."""
 
 
-@dataclass(slots=True)
-class Transaction:
+class Transaction(msgspec.Struct):
     """The work of a step whose writes are kept together with its result, or not at all.
 
     The store does the work before it writes the batch, in the same transaction. What
@@ -140,8 +138,7 @@ class Committed(NamedTuple):
     appends: Sequence[list[Placed] | Clash] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunQuery:
+class RunQuery(msgspec.Struct, frozen=True):
     """Which runs to list; newest first. Unset fields do not filter."""
 
     workflow: str | None = None

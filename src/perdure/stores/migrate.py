@@ -8,15 +8,15 @@ the store at once one migrates and the other finds it done.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from ..errors import StoreVersionError
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(msgspec.Struct, frozen=True):
     """One step from a schema to the next."""
 
     number: int

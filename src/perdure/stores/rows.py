@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+
+class Lease(msgspec.Struct, frozen=True):
     """The right to write, of one worker. Its number is the fence: no two leases of a store have the same."""
 
     number: int
