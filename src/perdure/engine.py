@@ -307,7 +307,11 @@ class Engine(Client):
         subscriptions = self._subscriptions = Subscriptions(driver, self._handlers.news)
         await subscriptions.open()
         self._lookout = Lookout(
-            store, inbox.look, claims.look, self._look_for_more, Glance(driver, inbox, keeper).ask
+            store,
+            inbox.look,
+            self._look_for_free,
+            jobs.look,
+            Glance(driver, inbox, keeper, subscriptions).ask,
         )
         self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
@@ -317,9 +321,9 @@ class Engine(Client):
         driver.effects.tags = tags = self._tags
         return Jobs(driver, lambda: steps_for(tags) if tags else [], capacity=self._capacity)
 
-    def _look_for_more(self) -> None:
-        if self._jobs is not None and self._subscriptions is not None:
-            self._jobs.look()
+    def _look_for_free(self) -> None:
+        if self._claims is not None and self._subscriptions is not None:
+            self._claims.look()
             self._subscriptions.look()
 
     def _clock_of(self, store: Store) -> Clock:

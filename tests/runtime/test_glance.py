@@ -16,7 +16,7 @@ from perdure.runtime.inbox import Inbox
 from perdure.runtime.lease import LEASE_MS
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
-from perdure.stores.sight import Sight
+from perdure.stores.sight import Reading, Sight
 from tests.runtime.waiting import until
 
 word = Signal[str]("word")
@@ -188,6 +188,12 @@ class _Slow:
     def look_for_runs(self) -> None:
         self.looked.append("runs")
 
+    def look(self) -> None:
+        self.looked.append("events")
+
+    def reading(self) -> list[Reading]:
+        return []
+
     def complain(self, error: BaseException, doing: str) -> None:
         self.looked.append(f"{error} {doing}")
 
@@ -200,7 +206,7 @@ def slow() -> Iterator[_Slow]:
 def glance_of(parts: Any) -> Glance:
     driver: Driver = parts
     inbox: Inbox = parts
-    return Glance(driver, inbox, parts)
+    return Glance(driver, inbox, parts, parts)
 
 
 def test_a_server_that_has_not_answered_is_not_asked_again(slow: _Slow) -> None:
@@ -221,6 +227,7 @@ def test_a_server_that_has_not_answered_is_not_asked_again(slow: _Slow) -> None:
         (Sight(runs=False, messages=False), []),
         (Sight(runs=True, messages=False), ["runs"]),
         (Sight(runs=False, messages=True), ["messages"]),
+        (Sight(runs=False, messages=False, events=True), ["events"]),
     ],
 )
 def test_only_what_a_glance_has_seen_is_looked_for(slow: _Slow, seen: Sight, looked: list[str]) -> None:

@@ -29,7 +29,7 @@ def test_where_there_is_nothing_a_server_says_so(store: Store, lease: Lease) -> 
 
     found = glance(store, lease)
 
-    assert found == (NOTHING if is_exact(store) else Sight(runs=True, messages=True))
+    assert found == (NOTHING if is_exact(store) else Sight(runs=True, messages=True, events=True))
 
 
 def test_a_free_run_that_is_due_is_seen(store: Store, lease: Lease) -> None:

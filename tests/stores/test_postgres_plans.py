@@ -15,7 +15,10 @@ from perdure.stores.postgres.arrays import numbers, payloads, texts
 from perdure.stores.postgres.connection import Link
 
 RUNS = 60_000
-GLANCE = (10**9, texts(["checkout"]), 1, 1, 1, 0, 0, None)
+EVENTS = 60_000
+GLANCE = (
+    10**9, texts(["checkout"]), 1, 1, 1, 0, 0, None, numbers([7]), numbers([3]), numbers([EVENTS // 2]),
+)  # fmt: skip
 FILL = """
 INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
     parent_key, on_parent_close, created_at_ms, ended_at_ms, python, seed, input, output)
@@ -29,6 +32,13 @@ INSERT INTO {s}.lease VALUES (1, true, false, 'w', 1, 0, 9999999999999, 1);
 INSERT INTO {s}.job SELECT n, '0/0/render', CASE WHEN n % 1000 = 0 THEN 'gpu' ELSE 'other' END, 'render',
     'shop:render', 7, '\\x00', n, CASE WHEN n % 500 = 0 THEN 0 WHEN n % 70 = 0 THEN 1 ELSE 0 END
 FROM generate_series(10, {runs}, 10) AS n;
+INSERT INTO {s}.stream VALUES (3, 'orders'), (4, 'others');
+INSERT INTO {s}.event SELECT 3 + n % 2, n, 'e' || n, '', 'placed', 1, 'k', n, n, '', '\\x00',
+    CASE WHEN n % 2 = 0 THEN int8send(n) END
+FROM generate_series(1, {events}) AS n;
+INSERT INTO {s}.subscription SELECT n, 3, 'handler-' || n, 16 FROM generate_series(1, 100) AS n;
+INSERT INTO {s}.lane SELECT n, lane, 1, 0, '{{}}' FROM generate_series(1, 100) AS n, generate_series(0, 15) AS lane;
+INSERT INTO {s}.dead SELECT 1 + n % 100, n, n % 16, 'k' || n % 9, 1, 1, NULL, n FROM generate_series(1, {events}, 10) AS n;
 """
 
 
@@ -38,10 +48,10 @@ def store(postgres_server: str) -> Iterator[PostgresStore]:
     from tests.postgres import with_schema
 
     opened = PostgresStore(with_schema(postgres_server, "perdure_test_plans"))
-    fill = FILL.format(s='"perdure_test_plans"', runs=RUNS)
+    fill = FILL.format(s='"perdure_test_plans"', runs=RUNS, events=EVENTS)
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(fill.encode())
-        for table in ("run", "tag", "record", "message", "job"):
+        for table in ("run", "tag", "record", "message", "job", "event", "lane", "dead"):
             connection.execute(f"VACUUM ANALYZE perdure_test_plans.{table}".encode())
         yield opened
         opened.close()
@@ -65,8 +75,8 @@ def rows_read(text: str) -> int:
 @pytest.mark.parametrize(
     ("name", "bindings", "rows_max"),
     [
-        ("glance", GLANCE, 5),
-        ("glance_and_renew", (*GLANCE, None), 5),
+        ("glance", GLANCE, 16),
+        ("glance_and_renew", (*GLANCE, None), 16),
         ("free_due", (5, texts(["checkout"]), 100), 5),
         ("free_due", (10**9, texts(["checkout"]), 100), 5),
         ("free_with_messages", (0, texts(["checkout"]), 100), 5),
@@ -86,6 +96,16 @@ def rows_read(text: str) -> int:
         ("free_jobs", (texts(["gpu"]), texts(["render"]), 1, 5), 5),
         ("free_jobs", (texts(["nobody's"]), texts(["render"]), 0, 5), 5),
         ("jobs", (70,), 1),
+        ("events_after", (3, 500, 20), 20),
+        ("events_after", (3, EVENTS, 20), 1),
+        ("last_event", (4, EVENTS), 1),
+        ("unsettled_events", (4, EVENTS - 20), 10),
+        ("lanes_to_claim", (numbers([7]), 1, 1, None), 16),
+        ("claim_lanes", (numbers([7]), 1), 16),
+        ("dead_keys", (numbers([7]),), 60),
+        ("dead_events", (7, 0, 5), 5),
+        ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([7]), numbers([3]), 1), 1),
+        ("witness_event", (3, "e3"), 2),
     ],
 )
 def test_a_statement_that_is_run_often_reads_few_rows(
@@ -189,8 +209,18 @@ HOT = [
     ("loaded_records", (numbers([1]),)),
     ("loaded_messages", (numbers([1]),)),
     ("loaded_attempts", (numbers([1]),)),
+    ("events_after", (1, 1, 1)),
+    ("last_event", (1, 1)),
+    ("unsettled_events", (1, 1)),
+    ("subscription_of", (1, "h")),
+    ("streams_of_numbers", (numbers([1]),)),
+    ("lanes_to_claim", (numbers([1]), 1, 1, None)),
+    ("claim_lanes", (numbers([1]), 1)),
+    ("dead_keys", (numbers([1]),)),
+    ("dead_events", (1, 1, 1)),
+    ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([1]), numbers([1]), 1)),
 ]
-KEYS = ("number ", "id ", "run ", "pos ", "lease ")
+KEYS = ("number ", "id ", "run ", "pos ", "lease ", "stream ", "subscription ")
 
 
 @pytest.mark.parametrize(("name", "bindings"), HOT, ids=[name for name, _ in HOT])

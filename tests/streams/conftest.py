@@ -9,6 +9,8 @@ import pytest
 
 from perdure import Stream
 from perdure.blocks.handler import _defined
+from perdure.testing import Harness
+from perdure.testing.fixtures import provide_harness
 from tests.streams.events import Paid, Placed
 
 numbers = count(1)
@@ -19,6 +21,15 @@ def leave_no_handlers() -> Iterator[None]:
     """Handlers are known as long as they live, and the last test's live on until garbage is collected."""
     yield
     _defined._handlers.clear()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    """An engine on each kind of store."""
+    if request.param == "sqlite":
+        yield from provide_harness(request, time_flies=False)
+        return
+    yield from provide_harness(request, time_flies=False, path=request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

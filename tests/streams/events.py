@@ -23,10 +23,11 @@ class Paid:
 
 
 async def parked(harness: Harness, stream: str, handler: str) -> list[tuple[int, DeadKind]]:
-    """Positions and reasons."""
+    """Which events of the stream, from 1, and why."""
     store = harness.store.store
+    places = [event.position for event in store.streams.events(stream, after=0, limit=1_000).events]
     row = store.streams.subscribe(stream, handler, lanes=1, from_start=True)
     return [
-        (dead.position, DeadKind(dead.kind))
+        (places.index(dead.position) + 1, DeadKind(dead.kind))
         for dead in store.streams.dead_events(row.number, after=0, limit=100)
     ]

@@ -134,6 +134,7 @@ async def test_a_drain_lets_handlers_end_and_begins_no_more(
     assert note.name == "note"
 
 
+@pytest.mark.parametrize("harness", ["sqlite"], indirect=True)
 async def test_an_event_that_the_disk_has_changed_is_parked_and_the_others_go_on(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:

@@ -18,7 +18,6 @@ from perdure import (
     Event,
     NotSerialisable,
     OutsideRun,
-    StoreError,
     Stream,
     workflow,
 )
@@ -326,16 +325,3 @@ async def test_many_appends_of_a_client_at_once_are_few_commits(
     assert len(commits) < 10
     assert len({one.position for one in appended if isinstance(one, Appended)}) == 101
     assert [type(one) for one in appended if isinstance(one, Exception)] == [DuplicateConflict]
-
-
-async def test_where_no_streams_are_kept_it_is_said(postgres_url: str, orders: Stream[Placed | Paid]) -> None:
-    @orders.on()
-    async def note(event: Event[Placed]) -> None: ...
-
-    async with Engine(postgres_url, handlers=[]) as engine, Client(postgres_url) as client:
-        for either in (engine, client):
-            with pytest.raises(StoreError, match="keeps no event streams"):
-                await either.append(orders, Placed("a"))
-    with pytest.raises(StoreError, match="keeps no event streams"):
-        async with Engine(postgres_url, handlers=[note]):
-            pass

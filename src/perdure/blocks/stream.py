@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from inspect import isawaitable
 from typing import Any, Generic, Literal, TypeVar
 
 from ..codec.json import decoder, encode
@@ -217,7 +218,9 @@ def _append_in_run(stream: str, sketches: list[_Sketch]) -> list[Placed]:
         for number, sketch in enumerate(sketches)
     ]
     append = Append(stream, events)
-    return placed_or_refuse(append, lent.store.streams.append_within(lent.connection, append))
+    outcome = lent.store.streams.append_within(lent.connection, append)
+    assert not isawaitable(outcome), "a step is lent a connection that blocks"
+    return placed_or_refuse(append, outcome)
 
 
 def placed_or_refuse(append: Append, outcome: list[Placed] | Clash) -> list[Placed]:

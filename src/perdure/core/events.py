@@ -82,6 +82,8 @@ class EventPage(NamedTuple):
     events: list[EventRow]
     after: int
     """Ask for those after this position next; none will come any more at it or below."""
+    is_held_back: bool = False
+    """Whether there are more, which are not given yet: one that is being appended may come before them."""
 
 
 class DeadKind(IntEnum):

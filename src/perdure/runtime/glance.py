@@ -1,8 +1,9 @@
 """The glance: one question a second to a server, in place of all that a worker wants to know regularly.
 
-Are there free runs, has a worker died, was something sent to this one's runs; and, when it is
-time, the lease is renewed with it. Only what it finds is looked for. So a worker with
-nothing to do costs one statement a second, whatever the number of runs and workers.
+Are there free runs, has a worker died, was something sent to this one's runs, do the streams that
+its handlers read go on; and, when it is time, the lease is renewed with it. Only what it finds is
+looked for. So a worker with nothing to do costs one statement a second, whatever the number
+of runs, workers and streams.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..errors import StoreError
 from ..stores.sight import Sight
 from .inbox import Inbox
 from .lease import LeaseKeeper
+from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 class Glance:
     """Asks it, one question at a time."""
 
-    def __init__(self, driver: Driver, inbox: Inbox, keeper: LeaseKeeper) -> None:
+    def __init__(
+        self, driver: Driver, inbox: Inbox, keeper: LeaseKeeper, subscriptions: Subscriptions
+    ) -> None:
         self._driver: Driver = weakref.proxy(driver)
         self._inbox = inbox
         self._keeper = keeper
+        self._subscriptions = subscriptions
         self._asking = False
 
     def ask(self) -> None:
@@ -36,9 +41,15 @@ class Glance:
         self._asking = True
         lease, now_ms, workflows = driver.lease, driver.clock.now_ms(), driver.registry.names()
         after, until_ms = self._inbox.after, self._keeper.wanted_until_ms()
+        reading = self._subscriptions.reading()
         driver.reads.ask(
             lambda store: store.glance(
-                lease, workflows=workflows, after=after, now_ms=now_ms, until_ms=until_ms
+                lease,
+                workflows=workflows,
+                after=after,
+                now_ms=now_ms,
+                until_ms=until_ms,
+                reading=reading,
             ),
             lambda seen: self._seen(seen, renewed=until_ms > 0),
         )
@@ -57,3 +68,5 @@ class Glance:
             driver.look_for_messages()
         if seen.runs:
             driver.look_for_runs()
+        if seen.events:
+            self._subscriptions.look()

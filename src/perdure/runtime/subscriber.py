@@ -32,6 +32,9 @@ _PAGE = 1_000
 _HELD_MAX = 2_000
 """So many events are in memory at most, waiting or being handled: the stream waits on disk."""
 _STOP_MAY_TAKE_S = 10.0
+_END = (1 << 63) - 1
+_HELD_BACK_FIRST_S = 0.002
+_HELD_BACK_LONGEST_S = 0.25
 
 
 class HandlerDefinition(Protocol):
@@ -69,6 +72,9 @@ class Subscriber:
         """The stream has been read up to here, for the lane that is least far."""
         self._is_reading = False
         self._look_again = False
+        self._held_back_s = 0.0
+        """How long it was waited for events that may not be read yet, the last time."""
+        self._held_back: asyncio.TimerHandle | None = None
         self._held = 0
         self._queues: dict[str, deque[EventRow]] = {}
         """By key, what waits for the event of that key that is in hand."""
@@ -88,9 +94,14 @@ class Subscriber:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is being read, or waits to be written; handlers may run."""
-        return not (self._is_reading or self._finished)
+        return not (self._is_reading or self._finished or self._held_back is not None)
 
     # -- reading along ---------------------------------------------------------------------------
+
+    @property
+    def read_to(self) -> int:
+        """How far the stream has been read; past its end where there is no lane to read it for."""
+        return self._after if self._lanes else _END
 
     def take(self, rows: list[LaneRow]) -> None:
         """Deliver the events of these lanes from now on."""
@@ -132,7 +143,16 @@ class Subscriber:
         self._pump()
         if got_on or self._look_again:
             self._look_again = False
+            self._held_back_s = 0.0
             self._loop.call_soon(self.look)
+        elif page.is_held_back and self._held_back is None:
+            # Nobody tells when it no longer is.
+            self._held_back_s = min(_HELD_BACK_LONGEST_S, max(_HELD_BACK_FIRST_S, 2 * self._held_back_s))
+            self._held_back = self._loop.call_later(self._held_back_s, self._look_at_held_back)
+
+    def _look_at_held_back(self) -> None:
+        self._held_back = None
+        self.look()
 
     def _admit(self, event: EventRow, lane: Lane) -> None:
         self._held += 1

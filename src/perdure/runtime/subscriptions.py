@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..core.events import LaneRow, SubscriptionRow
 from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
+from ..stores.sight import Reading
 from ..stores.streams import LANES
 from .subscriber import HandlerDefinition, Subscriber
 
@@ -57,7 +58,17 @@ class Subscriptions:
             self._look_at_events()
             self._claim()
 
+    def reading(self) -> list[Reading]:
+        """How far each stream has been read; sees to new handlers first."""
+        self._look_for_handlers()
+        return [Reading(number, one.row.stream, one.read_to) for number, one in self._subscribers.items()]
+
     def _look_at_events(self) -> None:
+        self._look_for_handlers()
+        for subscriber in self._subscribers.values():
+            subscriber.look()
+
+    def _look_for_handlers(self) -> None:
         driver = self._driver
         try:
             news = self._news()
@@ -67,8 +78,6 @@ class Subscriptions:
         for handler in news:
             self._asked += 1
             driver.committer.ask_between(partial(_subscribe, handler), partial(self._subscribed, handler))
-        for subscriber in self._subscribers.values():
-            subscriber.look()
 
     def _subscribed(self, handler: HandlerDefinition, found: SubscriptionRow | StoreError) -> None:
         self._asked -= 1

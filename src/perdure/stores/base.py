@@ -26,7 +26,7 @@ import msgspec
 from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
 from ..core.records import Message, NewRun, Record, RunRow
 from .rows import AttemptRow, ClaimedJob, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow
-from .sight import Sight
+from .sight import Reading, Sight
 
 if TYPE_CHECKING:
     from .streams import StreamStore
@@ -282,12 +282,20 @@ class Store(Protocol):
         ...
 
     def glance(
-        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+        self,
+        lease: Lease,
+        *,
+        workflows: Sequence[str],
+        after: int,
+        now_ms: int,
+        until_ms: int,
+        reading: Sequence[Reading] = (),
     ) -> Sight:
         """Whether `claim`, or `messages` after that position, may find something.
 
-        Renews the lease until `until_ms`, unless that is 0. Raises LeaseLost. Where reads
-        block it may be called from any thread.
+        And whether `streams.events`, or `streams.claim_lanes`, of what is being read may. Renews
+        the lease until `until_ms`, unless that is 0. Raises LeaseLost. Where reads block it may be
+        called from any thread.
         """
         ...
 

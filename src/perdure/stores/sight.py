@@ -12,3 +12,14 @@ class Sight(NamedTuple):
     """Whether there may be something to claim, or a lease to end."""
     messages: bool
     """Whether something may have been sent to the runs of this lease."""
+    events: bool = False
+    """Whether there may be events that were not read, or lanes to claim, or a lease to end."""
+
+
+class Reading(NamedTuple):
+    """How far a worker has read a stream for one of its subscriptions."""
+
+    subscription: int
+    stream: str
+    after: int
+    """Up to this position; below all where it has no lane of it."""

@@ -12,7 +12,7 @@ is delivered again; nothing is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -42,8 +42,14 @@ class StreamStore(Protocol):
         """Take the free lanes of these subscriptions, and say how far they are. Raises LeaseLost."""
         ...
 
-    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
-        """Append in the transaction that a connection has open: the events are there if that commits."""
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        """Append in the transaction that a connection has open: the events are there if that commits.
+
+        The one that is lent to a step, or the user's own; otherwise as `Store.start_within`. To be
+        awaited where the connection is.
+        """
         ...
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
@@ -60,4 +66,9 @@ class StreamStore(Protocol):
 
 def lane_of(event: EventRow, lanes: int) -> int:
     """The lane that an event goes through: that of its key, or any where it has none."""
-    return (crc32(event.key.encode()) if event.key else event.position) % lanes
+    return lane_of_key(event.key, event.position, lanes)
+
+
+def lane_of_key(key: str, position: int, lanes: int) -> int:
+    """The same, of the event with this key at this position."""
+    return (crc32(key.encode()) if key else position) % lanes

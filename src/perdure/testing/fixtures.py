@@ -21,9 +21,11 @@ from .harness import Harness
 _HARNESSES = pytest.StashKey[list[Harness]]()
 
 
-def provide_harness(request: pytest.FixtureRequest, *, time_flies: bool) -> Generator[Harness]:
+def provide_harness(
+    request: pytest.FixtureRequest, *, time_flies: bool, path: str | None = None
+) -> Generator[Harness]:
     """The fixtures' body."""
-    harness = Harness(time_flies=time_flies)
+    harness = Harness(path, time_flies=time_flies)
     harnesses = request.node.stash.setdefault(_HARNESSES, [])
     harnesses.append(harness)
     yield harness

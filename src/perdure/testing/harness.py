@@ -68,14 +68,14 @@ class Harness(Client):
         time_flies: bool = False,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """`path`: the store's file; by default one of its own, which goes with the harness.
+        """`path`: the store's file; by default one of its own, which goes with the harness. Or its URL.
 
         `time_flies`: whenever only time can get a run on, the clock goes to that time by itself.
         `tags`: those of its engine; by default all, and a step that asks for a worker runs in place.
         """
         self._folder = None if path is not None else tempfile.TemporaryDirectory(prefix="perdure-")
         where = os.fspath(path) if path is not None else os.path.join(self._folder.name, "runs.db")  # type: ignore[union-attr]
-        super().__init__(f"sqlite:///{where}")
+        super().__init__(where if where.startswith("postgresql://") else f"sqlite:///{where}")
         self.clock = clock or ManualClock()
         self.source: Source = SeededSource(seed)
         self.workflows = workflows

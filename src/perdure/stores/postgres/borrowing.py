@@ -1,7 +1,7 @@
-"""Starts a run on a connection of the user's: psycopg, asyncpg, or SQLAlchemy over one of them.
+"""Starts a run, or appends, on a connection of the user's: psycopg, asyncpg, or SQLAlchemy over one of them.
 
-All is done by one statement, which calls a function of the store's schema (migrations/0003): so a driver
-need only be able to run one. SQLAlchemy and asyncpg are known by the names of their classes, and
+Each is done by one statement, which calls a function of the store's schema (migrations/0003 and 0005): so a
+driver need only be able to run one. SQLAlchemy and asyncpg are known by the names of their classes, and
 never imported. Nothing here begins, commits or rolls back.
 """
 
@@ -11,18 +11,20 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from ...core.events import Append, Clash, Placed
 from ...core.records import NewRun, RunRow, Status
 from ...errors import StoreError, StoreUnavailable
 from ..base import MoveMark, StartOutcome
 from ..borrowing import elsewhere, is_of, no_transaction, unfit
 from ..moves import closed
 from ..starts import decide_start
+from .appending import rounds_of
 from .connection import Database
 
 _WANTED: Final = (
@@ -35,8 +37,10 @@ _BEGIN: Final = (
 )
 
 Row = Sequence[Any]
-"""What the function of the schema answers; see `_read`."""
-Ask = Callable[["Statement", Any, Row], Awaitable[Row]]
+"""What a function of the schema answers, or is asked; see `_read`."""
+Ask = Callable[["Statement", Any, Row], Awaitable[list[Row]]]
+Outcome = list[Placed] | Clash
+T = TypeVar("T")
 
 
 class Statement:
@@ -49,12 +53,13 @@ class Statement:
 
 
 class Borrowing:
-    """Starts runs of one store on connections that are not the store's own."""
+    """Starts runs of one store, and appends to it, on connections that are not the store's own."""
 
     def __init__(self, database: Database, sql: dict[str, str]) -> None:
         self._database = database
         self._url = database.url
-        self._statement = Statement(sql["start_once"], database.url)
+        self._start_once = Statement(sql["start_once"], database.url)
+        self._append_events = Statement(sql["append_events"], database.url)
         self._identity = ""
         """Which database the store is in; empty while nobody asked."""
 
@@ -64,32 +69,68 @@ class Borrowing:
         starting = self._start(ask, connection, new, is_async=is_async)
         return starting if is_async else _finished(starting)
 
+    def append_within(
+        self, connection: Any, append: Append, prepare: Callable[[], object]
+    ) -> Outcome | Awaitable[Outcome]:
+        """See `StreamStore.append_within`; `prepare` sees to it that the store can take it."""
+        ask, is_async = _way_to_ask(connection, self._url)
+        appending = self._append(ask, connection, append, prepare, is_async=is_async)
+        return appending if is_async else _finished(appending)
+
     async def _start(self, ask: Ask, connection: Any, new: NewRun, *, is_async: bool) -> StartOutcome:
-        before = self._identity
-        if not before:
-            await self._identify(is_async=is_async)
-        row = await self._ask(ask, connection, new)
-        if row[0] == "elsewhere" and before:
-            # The server may have been replaced since: then both connections are to the new one.
-            await self._identify(is_async=is_async)
-            row = await self._ask(ask, connection, new)
+        given = (
+            new.id, new.workflow, new.input, new.seed, json.dumps(dict(new.tags)), new.created_at_ms,
+            new.deadline_ms, new.python,
+        )  # fmt: skip
+        (row,) = await self._ask(ask, self._start_once, connection, given, is_async=is_async)
         return self._read(row, new)
 
-    async def _identify(self, *, is_async: bool) -> None:
-        look = self._look_up_identity
-        self._identity = await asyncio.to_thread(look) if is_async else look()
+    async def _append(
+        self, ask: Ask, connection: Any, append: Append, prepare: Callable[[], object], *, is_async: bool
+    ) -> Outcome:
+        (round_,) = rounds_of([append])
+        rows: list[Row] = []
+        if round_.columns.ids:
+            for _ in range(2):  # what is prepared may be that the clock of the streams is set
+                await _beside(prepare, is_async=is_async)
+                given = round_.columns
+                rows = await self._ask(ask, self._append_events, connection, given, is_async=is_async)
+                if rows:
+                    break
+            else:
+                raise StoreUnavailable(
+                    f"The transaction began before store '{self._url}' knew that its server is another one "
+                    "now. Nothing was appended.",
+                    hint="Do it again in a new transaction.",
+                )
+        if rows and rows[0][0] == "moved":
+            raise closed(_mark_of(json.loads(rows[0][3])), self._url)
+        ((outcome,), _) = round_.outcomes(rows)
+        return outcome
+
+    async def _ask(
+        self, ask: Ask, statement: Statement, connection: Any, given: Row, *, is_async: bool
+    ) -> list[Row]:
+        """What the function of a statement answers; raises StoreError where that is of another store."""
+        before = self._identity
+        if not before:
+            self._identity = await _beside(self._look_up_identity, is_async=is_async)
+        rows = await self._ask_once(ask, statement, connection, given)
+        if _is_elsewhere(rows) and before:
+            # The server may have been replaced since: then both connections are to the new one.
+            self._identity = await _beside(self._look_up_identity, is_async=is_async)
+            rows = await self._ask_once(ask, statement, connection, given)
+        if _is_elsewhere(rows):
+            raise elsewhere(self._url, "another database, or to a copy of it")
+        return rows
 
     def _look_up_identity(self) -> str:
         ((identity,),) = self._database.rows("store_identity")
         return identity
 
-    async def _ask(self, ask: Ask, connection: Any, new: NewRun) -> Row:
-        bindings = (
-            self._identity, new.id, new.workflow, new.input, new.seed, json.dumps(dict(new.tags)),
-            new.created_at_ms, new.deadline_ms, new.python,
-        )  # fmt: skip
+    async def _ask_once(self, ask: Ask, statement: Statement, connection: Any, given: Row) -> list[Row]:
         try:
-            return await ask(self._statement, connection, bindings)
+            return await ask(statement, connection, (self._identity, *given))
         except Exception as error:
             ours = _explained(error, self._url)
             if ours is None:
@@ -98,8 +139,6 @@ class Borrowing:
 
     def _read(self, row: Row, new: NewRun) -> StartOutcome:
         outcome, mark, number, generation, workflow, status, first_input = row
-        if outcome == "elsewhere":
-            raise elsewhere(self._url, "another database, or to a copy of it")
         if outcome == "moved":
             raise closed(_mark_of(json.loads(mark)), self._url)
         run = RunRow(
@@ -130,10 +169,19 @@ def _way_to_ask(connection: Any, url: str) -> tuple[Ask, bool]:
     raise unfit(connection, url, wanted=_WANTED)
 
 
-def _finished(starting: Coroutine[Any, Any, StartOutcome]) -> StartOutcome:
+def _is_elsewhere(rows: Sequence[Row]) -> bool:
+    return bool(rows) and rows[0][0] == "elsewhere"
+
+
+async def _beside(work: Callable[[], T], *, is_async: bool) -> T:
+    """Work on the store's own connections; where the caller awaits, beside the loop."""
+    return await asyncio.to_thread(work) if is_async else work()
+
+
+def _finished(asked: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that waits for nothing."""
     try:
-        starting.send(None)
+        asked.send(None)
     except StopIteration as done:
         return done.value
     raise AssertionError("a connection that blocks was awaited")
@@ -142,42 +190,42 @@ def _finished(starting: Coroutine[Any, Any, StartOutcome]) -> StartOutcome:
 # -- the drivers ---------------------------------------------------------------------------------
 
 
-async def _ask_psycopg(statement: Statement, connection: psycopg.Connection[Any], bindings: Row) -> Row:
+async def _ask_psycopg(statement: Statement, connection: psycopg.Connection[Any], bindings: Row) -> list[Row]:
     _refuse_autocommit(connection, statement.url)
     # Not the connection's own kind of cursor and of row: they are the user's.
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-    return cursor.execute(statement.numbered.encode(), bindings).fetchone() or ()
+    return [*cursor.execute(statement.numbered.encode(), bindings).fetchall()]
 
 
 async def _ask_async_psycopg(
     statement: Statement, connection: psycopg.AsyncConnection[Any], bindings: Row
-) -> Row:
+) -> list[Row]:
     _refuse_autocommit(connection, statement.url)
     cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
     await cursor.execute(statement.numbered.encode(), bindings)
-    return await cursor.fetchone() or ()
+    return [*await cursor.fetchall()]
 
 
-async def _ask_asyncpg(statement: Statement, connection: Any, bindings: Row) -> Row:
+async def _ask_asyncpg(statement: Statement, connection: Any, bindings: Row) -> list[Row]:
     if not connection.is_in_transaction():
         raise no_transaction(statement.url, hint=_BEGIN)
-    return tuple(await connection.fetchrow(statement.numbered, *bindings))
+    return [tuple(row) for row in await connection.fetch(statement.numbered, *bindings)]
 
 
-async def _ask_sqlalchemy(statement: Statement, connection: Any, bindings: Row) -> Row:
+async def _ask_sqlalchemy(statement: Statement, connection: Any, bindings: Row) -> list[Row]:
     connection = connection.connection() if hasattr(connection, "get_bind") else connection
     result = connection.exec_driver_sql(_text_for(connection, connection, statement), tuple(bindings))
-    return tuple(result.one())
+    return [tuple(row) for row in result.all()]
 
 
-async def _ask_async_sqlalchemy(statement: Statement, connection: Any, bindings: Row) -> Row:
+async def _ask_async_sqlalchemy(statement: Statement, connection: Any, bindings: Row) -> list[Row]:
     if hasattr(connection, "sync_session"):
         connection = await connection.connection()
     if connection.sync_connection is None:
         await connection.start()
     text = _text_for(connection, connection.sync_connection, statement)
     result = await connection.exec_driver_sql(text, tuple(bindings))
-    return tuple(result.one())
+    return [tuple(row) for row in result.all()]
 
 
 def _text_for(connection: Any, blocking: Any, statement: Statement) -> str:
@@ -210,7 +258,8 @@ def _explained(error: Exception, url: str) -> StoreError | None:
         return elsewhere(url, "a database that has no such store")
     if state == "42501":
         return StoreUnavailable(
-            f"The user of the connection may not start runs of store '{url}': {error}.",
-            hint="Have the owner of the store GRANT USAGE ON SCHEMA, and EXECUTE ON FUNCTION start_run_once.",
+            f"The user of the connection may not write to store '{url}': {error}.",
+            hint="Have the owner of the store GRANT USAGE ON SCHEMA, and EXECUTE ON FUNCTION start_run_once "
+            "to start runs, append_events to append events.",
         )
     return None

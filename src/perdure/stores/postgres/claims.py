@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from ...core.records import Status
 from ..base import Lease
-from ..sight import Sight
+from ..sight import Reading, Sight
+from .appending import stream_number
 from .arrays import numbers, texts
 from .connection import Database, Link
 from .lease import HeldLease, Leases
@@ -24,6 +25,17 @@ _NO_MESSAGE: Final = (1 << 63) - 1
 """A position after all."""
 _OPEN: Final = int(Status.PARKED)
 _ALSO_ENDED: Final = int(max(Status))
+
+
+def _as_arrays(reading: Sequence[Reading]) -> tuple[bytes, bytes, bytes]:
+    return (
+        numbers(one.subscription for one in reading),
+        numbers(stream_number(one.stream) for one in reading),
+        numbers(one.after for one in reading),
+    )
+
+
+_READING_NOTHING: Final = _as_arrays(())
 
 
 class _Seen(NamedTuple):
@@ -42,6 +54,9 @@ class _Seen(NamedTuple):
     is_due: bool
     is_sent: bool
     messages: bool
+    lanes: bool
+    """Whether some that are asked for are free."""
+    events: bool
 
     @property
     def runs(self) -> bool:
@@ -74,16 +89,24 @@ class Claims:
         """Messages up to this position have been looked at."""
 
     def glance(
-        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+        self,
+        lease: Lease,
+        *,
+        workflows: Sequence[str],
+        after: int,
+        now_ms: int,
+        until_ms: int,
+        reading: Sequence[Reading] = (),
     ) -> Sight:
         """See `Store.glance`."""
         every_ms, names = _GLANCE_AT_ALL_EVERY_MS, texts(workflows)
         seen, _ = self._look(
-            lease, names, now_ms=now_ms, every_ms=every_ms, after=after, until_ms=until_ms or None
-        )
+            lease, names, now_ms=now_ms, every_ms=every_ms, after=after, until_ms=until_ms or None,
+            reading=_as_arrays(reading),
+        )  # fmt: skip
         if not seen.is_held:
             raise self._leases.fence(lease).lost()
-        return Sight(seen.runs, seen.messages)
+        return Sight(seen.runs, seen.messages, seen.is_one_dead or seen.lanes or seen.events)
 
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         """See `Store.claim`."""
@@ -114,6 +137,7 @@ class Claims:
         every_ms: int,
         after: int = _NO_MESSAGE,
         until_ms: int | None = None,
+        reading: tuple[bytes, bytes, bytes] = _READING_NOTHING,
     ) -> tuple[_Seen, int]:
         """What there is, and after which position it was looked for messages to free runs.
 
@@ -122,10 +146,12 @@ class Claims:
         """
         is_old = not 0 <= now_ms - self._looked_at_ms < every_ms
         settled = 0 if is_old else self._settled
-        seen = self._see(lease, names, settled, now_ms=now_ms, after=after, until_ms=until_ms)
+        seen = self._see(
+            lease, names, settled, now_ms=now_ms, after=after, until_ms=until_ms, reading=reading
+        )
         if settled and (seen.free, names) != self._looked:
             settled, is_old = 0, True
-            seen = self._see(lease, names, 0, now_ms=now_ms, after=after)
+            seen = self._see(lease, names, 0, now_ms=now_ms, after=after, reading=reading)
         if is_old:
             self._looked, self._looked_at_ms = (seen.free, names), now_ms
         if not seen.is_due and not seen.is_sent:
@@ -140,10 +166,13 @@ class Claims:
         *,
         now_ms: int,
         after: int,
+        reading: tuple[bytes, bytes, bytes],
         until_ms: int | None = None,
     ) -> _Seen:
         believed = self._leases.believed
-        bindings = (now_ms, names, 1, lease.number, self._leases.presence, settled, after, believed(now_ms))
+        bindings = (
+            now_ms, names, 1, lease.number, self._leases.presence, settled, after, believed(now_ms), *reading,
+        )  # fmt: skip
         if until_ms is None:
             rows = self._database.rows("glance", *bindings)
         else:

@@ -81,6 +81,8 @@ class Link:
         """How to find, if need be, whether it was written."""
         self.leaves_trace = False
         """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
+        self.has_appended = False
+        """Whether a step has appended events in it."""
         connection.prepare_threshold = None if self.is_pooled else 0
         if not self.is_pooled:
             self.run("settings", False)
@@ -112,7 +114,7 @@ class Link:
         What comes after this block is part of the transaction too, until `Database.write` ends it.
         """
         self.transaction_number, self.messages_sent, self.witness = 0, 0, None
-        self.leaves_trace = False
+        self.leaves_trace = self.has_appended = False
         opened: RawCursor[Row] | None = None
         try:
             with self.sending():
@@ -224,6 +226,11 @@ class Database:
         """The server's process for the connection that writes; 0 while there is none."""
         writer = self._writer
         return writer.pid if writer is not None else 0
+
+    def writing_by(self, connection: object) -> Link | None:
+        """What writes, if it is by this connection."""
+        writer = self._writer
+        return writer if writer is not None and writer.connection is connection else None
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ def prepare(
             _apply(database, migration)
     if not only_look and not database.is_standby:
         _settle_positions(database)
+        database.rows("set_stream_clock")
 
 
 def schema_number(link: Link, database: Database) -> int | None:

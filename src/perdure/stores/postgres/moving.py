@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.records import Message, Record
 from ..base import AttemptRow, JobRow, MoveCursor, MoveMark, MovePage, Reply, StateRow, WholeRun
-from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
 from .arrays import numbers, payloads, texts
 from .connection import Database, Link
 from .gate import Gate, found_mark
@@ -55,6 +55,9 @@ class Moves:
             for table in _TABLES:
                 link.rows(f"remove_all_{table}")
         will_arrive = after is not None and after.stage == "arriving"
+        will_leave = after is not None and after.stage == "moving"
+        if will_leave and link.rows("any_stream")[0][0]:
+            raise has_streams(url)
         if will_arrive and not was_arriving and link.rows("any_arrived")[0][0]:
             raise not_empty(url)
         link.rows("free_all_runs")

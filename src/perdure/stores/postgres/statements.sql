@@ -136,7 +136,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 
 -- What a glance finds: up to where messages are settled; the leases that are free; how many others are held; whether
 -- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
--- was sent to runs of the lease $4.
+-- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free; whether a stream of $10
+-- goes on after its position in $11.
 -- name: seen
 {settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
     (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
@@ -148,6 +149,15 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
     EXISTS (
         SELECT 1 FROM {s}.message
         WHERE message.pos > $7 AND (SELECT run.lease FROM {s}.run WHERE run.number = message.run) = $4
+    ),
+    EXISTS (
+        SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($9::int8[])
+        AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
+    ),
+    EXISTS (
+        SELECT 1 FROM unnest($10::int8[], $11::int8[]) AS reading (stream, pos) CROSS JOIN LATERAL (
+            SELECT 1 FROM {s}.event WHERE event.stream = reading.stream AND event.pos > reading.pos LIMIT 1
+        ) AS following
     )
 
 -- name: glance
@@ -155,7 +165,7 @@ SELECT (SELECT held FROM {s}.lease WHERE number = $4::int8), {seen}
 
 -- name: glance_and_renew
 WITH renewed AS (
-    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($9::int8, {server_ms} + ttl_ms))
+    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($12::int8, {server_ms} + ttl_ms))
     WHERE number = $4::int8 AND held RETURNING 1
 )
 SELECT EXISTS (SELECT 1 FROM renewed), {seen}

@@ -3,9 +3,9 @@
 `place` reads the URL; `likeness` refuses servers that will not do; `connection` holds the
 connections, and knows what to do when one breaks; `migrating` makes the tables; `lease`
 says who may write, `claims` who takes what is free, `jobs` which queued step is whose;
-`write` writes a batch, with `starts` and `messages`; `borrowing` starts runs on connections
-of the user's; `read` reads; `ear` hears of other processes. `moving` reads and writes whole
-runs. The SQL is in `statements.sql`, `jobs.sql` and `moving.sql`, the tables in `migrations/`.
+`write` writes a batch, with `starts`, `messages` and `appending`; `borrowing` works on connections
+of the user's; `read` reads; `streams` keeps event streams; `ear` hears of other processes. `moving`
+reads and writes whole runs. The SQL is in the `.sql` files, the tables in `migrations/`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 import psycopg
 
 from ...core.records import Message, NewRun, Record, RunRow
-from ...errors import StoreError
 from ..base import (
     AttemptRow,
     Batch,
@@ -37,7 +36,7 @@ from ..base import (
     StateRow,
     WorkerRow,
 )
-from ..sight import Sight
+from ..sight import Reading, Sight
 from ..statements import load_statements
 from ..streams import StreamStore
 from .borrowing import Borrowing
@@ -53,11 +52,12 @@ from .migrating import prepare, schema_number
 from .moving import Moves
 from .place import find_place
 from .read import Reader
+from .streams import Streams
 from .write import Written, remove_ended, write_batch, write_submission
 
 _STATEMENTS = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("statements.sql", "jobs.sql", "moving.sql")
+    for name in ("statements.sql", "jobs.sql", "streams.sql", "moving.sql")
 )
 
 
@@ -94,16 +94,10 @@ class PostgresStore:
         self._reader = Reader(self._database, sql)
         self._borrowing = Borrowing(self._database, sql)
         self._messages = MessageReader(self._database)
+        self._streams = Streams(self._database, self._leases, self._gate, self._borrowing)
         self._moves = Moves(self._database, self._leases, self._reader, self._gate)
+        self.streams: StreamStore = self._streams
         self._checks = [name for name in sql if name.startswith("check_")]
-
-    @property
-    def streams(self) -> StreamStore:
-        """Raises StoreError: they are kept in SQLite files alone, so far."""
-        raise StoreError(
-            f"Store '{self.url}' keeps no event streams yet: nothing was written.",
-            hint="Keep streams in an SQLite file: sqlite:///… .",
-        )
 
     def listen(self, heard: Callable[[], None]) -> bool:
         return self._ear.listen(heard)
@@ -123,9 +117,18 @@ class PostgresStore:
         return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
 
     def glance(
-        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+        self,
+        lease: Lease,
+        *,
+        workflows: Sequence[str],
+        after: int,
+        now_ms: int,
+        until_ms: int,
+        reading: Sequence[Reading] = (),
     ) -> Sight:
-        return self._claims.glance(lease, workflows=workflows, after=after, now_ms=now_ms, until_ms=until_ms)
+        return self._claims.glance(
+            lease, workflows=workflows, after=after, now_ms=now_ms, until_ms=until_ms, reading=reading
+        )
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         return self._claims.claim_these(lease, runs, now_ms=now_ms)
@@ -158,16 +161,18 @@ class PostgresStore:
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         fence = self._leases.fence(lease)
+        self._streams.prepare(batch.appends)
         written = self._database.write(
-            lambda link: write_batch(link, batch, fence, self._leases), tell=_concerns_others
+            lambda link: write_batch(link, batch, fence, self._leases, self._streams), tell=_concerns_others
         )
         if (batch.ends or batch.replies) and not written.concerns_others:
             self._ear.tell_soon()
         return written.committed
 
     def submit(self, batch: Batch) -> Committed:
+        self._streams.prepare(batch.appends)
         return self._database.write(
-            lambda link: write_submission(link, batch, self._gate), tell=_concerns_others
+            lambda link: write_submission(link, batch, self._gate, self._streams), tell=_concerns_others
         ).committed
 
     def start_within(self, connection: Any, new: NewRun) -> StartOutcome | Awaitable[StartOutcome]:

@@ -25,6 +25,7 @@ from .lease import Leases
 from .lending import do_transactions_on
 from .messages import Sent, send_messages
 from .starts import Starts
+from .streams import Streams, write_dead, write_lanes
 
 
 class Written(NamedTuple):
@@ -35,9 +36,9 @@ class Written(NamedTuple):
     """Whether other processes should look now."""
 
 
-def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Written:
+def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams: Streams) -> Written:
     """Write all of `batch`, under a lease that is checked first. Raises LeaseLost."""
-    starts = sent = None
+    starts = sent = appends = None
     try:
         with _opened(link, batch, lease):
             _write_ends(link, batch.ends, lease=lease.lease.number)
@@ -47,6 +48,12 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Writt
             _write_rows(link, batch)
             if batch.messages and not any(message.request for message in batch.messages):
                 sent = Sent(link, batch.messages, lease=lease.lease.number)
+            if batch.appends:
+                appends = streams.send(link, batch.appends)
+            if batch.lanes:
+                write_lanes(link, batch.lanes, lease=lease.lease.number)
+            if batch.dead:
+                write_dead(link, batch.dead)
             if batch.leases:
                 leases.renew(link, lease.lease, until_ms=batch.leases)
     except UniqueViolation as error:
@@ -59,10 +66,16 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases) -> Writt
         positions, holders = sent.finish()
     else:
         positions, holders = send_messages(link, batch.messages, lease=lease.lease.number)
+    appended = appends.finish() if appends else []
     _note_witness(link, batch)
-    link.leaves_trace = link.witness is not None or bool(batch.leases or batch.forgotten)
-    for_others = bool(batch.freed or batch.jobs or batch.withdrawn or holders - {lease.lease.number})
-    return Written(Committed(outcomes, positions), for_others)
+    link.leaves_trace = link.witness is not None or bool(
+        batch.leases or batch.forgotten or batch.lanes or batch.dead
+    )
+    for_others = bool(
+        batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
+        or holders - {lease.lease.number}
+    )  # fmt: skip
+    return Written(Committed(outcomes, positions, appended), for_others)
 
 
 def _opened(link: Link, batch: Batch, lease: Fence) -> AbstractContextManager[None]:
@@ -75,19 +88,22 @@ def _opened(link: Link, batch: Batch, lease: Fence) -> AbstractContextManager[No
     return link.sending()
 
 
-def write_submission(link: Link, batch: Batch, gate: Gate) -> Written:
-    """Write the starts and messages of a process that holds no lease: what it starts is free."""
-    sent = Batch(starts=batch.starts, messages=batch.messages)
-    assert sent == batch, "only starts and messages can be written without the lease"
-    starts = None
+def write_submission(link: Link, batch: Batch, gate: Gate, streams: Streams) -> Written:
+    """Write the starts, messages and appends of a process that holds no lease: what it starts is free."""
+    sent = Batch(starts=batch.starts, messages=batch.messages, appends=batch.appends)
+    assert sent == batch, "only starts, messages and appends can be written without the lease"
+    starts = appends = None
     with link.transaction():
         asked = gate.ask(link)
         if batch.starts:
             starts = Starts(link, batch.starts, lease=0, continued=False)
+        if batch.appends:
+            appends = streams.send(link, batch.appends)
     gate.check(asked)
     outcomes = starts.finish() if starts else []
     positions, _ = send_messages(link, batch.messages, lease=0)
-    return Written(Committed(outcomes, positions), concerns_others=True)
+    appended = appends.finish() if appends else []
+    return Written(Committed(outcomes, positions, appended), concerns_others=True)
 
 
 def remove_ended(link: Link, gate: Gate, *, before_ms: int, limit: int) -> int:

@@ -36,7 +36,7 @@ from ..base import (
     WorkerRow,
 )
 from ..moves import refuse_closed
-from ..sight import Sight
+from ..sight import Reading, Sight
 from .borrowing import start_within
 from .check import find_wrongs
 from .claims import Claims
@@ -93,12 +93,19 @@ class SqliteStore:
         return self._claims.claim(lease, workflows=workflows, now_ms=now_ms, limit=limit)
 
     def glance(
-        self, lease: Lease, *, workflows: Sequence[str], after: int, now_ms: int, until_ms: int
+        self,
+        lease: Lease,
+        *,
+        workflows: Sequence[str],
+        after: int,
+        now_ms: int,
+        until_ms: int,
+        reading: Sequence[Reading] = (),
     ) -> Sight:
         """There may always be something: a file is looked at closer as quickly."""
         if until_ms:
             self.commit(lease, Batch(leases=until_ms))
-        return Sight(runs=True, messages=True)
+        return Sight(runs=True, messages=True, events=True)
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         return self._claims.claim_these(lease, runs, now_ms=now_ms)

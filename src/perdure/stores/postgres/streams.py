@@ -1,0 +1,202 @@
+"""Event streams in the database: append, subscribe, read along, and keep how far each lane is.
+
+Law: who has read up to a position has missed nothing at or below it. A position is made of the number
+of the transaction that appends, and a page ends below that of the oldest one which is
+running (the *horizon*), as for messages. Two events of one stream, source and id are one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+from ...core.events import (
+    Append,
+    Clash,
+    DeadEvent,
+    EventPage,
+    EventRow,
+    LaneMark,
+    LaneRow,
+    Placed,
+    SubscriptionRow,
+)
+from ...errors import StoreError
+from ..base import Lease
+from ..streams import lane_of_key
+from .appending import Appends, stream_number
+from .arrays import numbers, payloads, texts
+from .borrowing import Borrowing
+from .connection import Database, Link
+from .gate import Gate
+from .lease import HeldLease, Leases
+
+
+class Streams:
+    """What a store does for event streams."""
+
+    def __init__(self, database: Database, leases: Leases, gate: Gate, borrowing: Borrowing) -> None:
+        self._database = database
+        self._leases = leases
+        self._gate = gate
+        self._borrowing = borrowing
+        self._known: set[str] = set()
+        """Streams whose rows are there."""
+
+    # -- appending -------------------------------------------------------------------------------
+
+    def prepare(self, appends: Iterable[Append]) -> None:
+        """Make the rows of streams that are new, in a transaction of their own: nobody waits for it."""
+        self._make({append.stream for append in appends} - self._known)
+
+    def send(self, link: Link, appends: Sequence[Append]) -> Appends:
+        """Send appends, as part of a transaction; `prepare` came before."""
+        return Appends(link, appends, self.set_clock)
+
+    def set_clock(self) -> None:
+        """Set the clock of the streams, if this is another life of the server than when it was last set."""
+        self._database.rows("set_stream_clock")
+
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        """See `StreamStore.append_within`."""
+        link = self._database.writing_by(connection)
+        if link is None:
+            return self._borrowing.append_within(connection, append, lambda: self._prepare_fully(append))
+        self.prepare([append])
+        (outcome,) = Appends(link, [append], self.set_clock).finish()
+        link.has_appended = True
+        return outcome
+
+    def _prepare_fully(self, append: Append) -> None:
+        self.prepare([append])
+        self.set_clock()
+
+    def _make(self, names: set[str]) -> None:
+        if not names:
+            return
+        found = {stream_number(name): name for name in sorted(names)}
+        self._database.rows("insert_streams", numbers(found), texts(found.values()))
+        for number, name in self._database.rows("streams_of_numbers", numbers(found)):
+            if found[number] != name:
+                raise StoreError(
+                    f"Streams {name!r} and {found[number]!r} cannot both be in store '{self._database.url}': "
+                    "their names have the same hash. Nothing was written.",
+                    hint="Give the new one another name.",
+                )
+            self._known.add(name)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def events(self, stream: str, *, after: int, limit: int) -> EventPage:
+        """See `StreamStore.events`."""
+        horizon, rows = self._database.read(lambda link: _look(link, stream_number(stream), after, limit))
+        settled = [EventRow(*row) for row in rows if row[0] <= horizon]
+        return EventPage(settled, settled[-1].position if settled else after, len(settled) < len(rows))
+
+    def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
+        """See `StreamStore.dead_events`."""
+        return [
+            DeadEvent._make(row) for row in self._database.rows("dead_events", subscription, after, limit)
+        ]
+
+    def subscriptions(self) -> list[SubscriptionRow]:
+        """See `StreamStore.subscriptions`."""
+        return [SubscriptionRow._make(row) for row in self._database.rows("subscriptions")]
+
+    # -- subscriptions and their lanes -----------------------------------------------------------
+
+    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+        """See `StreamStore.subscribe`."""
+        number = stream_number(stream)
+        known = self._database.rows("subscription_of", number, name)
+        if known:
+            return SubscriptionRow._make(known[0])
+        self._make({stream} - self._known)
+
+        def work(link: Link) -> None:
+            with link.transaction():
+                asked = self._gate.ask(link)
+            self._gate.check(asked)
+            made = link.rows("insert_subscription", number, name, lanes)
+            if made:
+                cursor, done = (0, {}) if from_start else _end_of(link, number, lanes)
+                numbers_of = numbers(range(lanes))
+                passed = texts(_array(done.get(lane, ())) for lane in range(lanes))
+                link.rows("insert_lanes", made[0][0], cursor, numbers_of, passed)
+
+        self._database.write(work)
+        (row,) = self._database.rows("subscription_of", number, name)
+        return SubscriptionRow._make(row)
+
+    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
+        """See `StreamStore.claim_lanes`."""
+        wanted, believed = numbers(subscriptions), self._leases.believed(now_ms)
+        asked = wanted, lease.number, self._leases.presence, believed
+        ((is_free, is_one_dead),) = self._database.rows("lanes_to_claim", *asked)
+        held = self._leases.held(now_ms=now_ms) if is_one_dead else ()
+        dead = [row for row in held if row.is_dead and row.number != lease.number]
+        if not (is_free or dead):
+            return []
+
+        def work(link: Link) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[HeldLease]]:
+            with link.transaction(self._leases.fence(lease)):
+                pass
+            busy = self._leases.end(link, dead)
+            claimed = link.rows("claim_lanes", wanted, lease.number)
+            parked = link.rows("dead_keys", numbers({row[0] for row in claimed})) if claimed else []
+            return claimed, parked, busy
+
+        rows, keys, busy = self._database.write(work, tell=lambda done: len(done[2]) < len(dead))
+        self._leases.break_off(busy)
+        parked: dict[tuple[int, int], list[str]] = {}
+        for number, lane, key in keys:
+            parked.setdefault((number, lane), []).append(key)
+        return [
+            LaneRow(number, lane, cursor, tuple(done), tuple(parked.get((number, lane), ())))
+            for number, lane, cursor, done in sorted(rows)
+        ]
+
+
+def write_lanes(link: Link, marks: Sequence[LaneMark], *, lease: int) -> None:
+    """Send how far lanes are; one that is another's now is left alone."""
+    last = {mark[2:]: mark for mark in marks}
+    cursors, done, subscriptions, lanes = zip(*last.values(), strict=True)
+    passed = texts(map(_array, done))
+    link.run("mark_lanes", numbers(cursors), passed, numbers(subscriptions), numbers(lanes), lease)
+
+
+def write_dead(link: Link, events: Sequence[DeadEvent]) -> None:
+    """Send events that are parked."""
+    subscriptions, places, lanes, keys, kinds, attempts, failures, times = zip(*events, strict=True)
+    link.run(
+        "insert_dead", numbers(subscriptions), numbers(places), numbers(lanes), texts(keys), numbers(kinds),
+        numbers(attempts), payloads(failures), numbers(times),
+    )  # fmt: skip
+
+
+def _look(link: Link, stream: int, after: int, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+    with link.sending():
+        # The horizon first: it must not be newer than what is found.
+        asked = link.run("stream_horizon")
+        found = link.run("events_after", stream, after, limit)
+    ((horizon,),) = asked.fetchall()
+    return horizon, found.fetchall()
+
+
+def _end_of(link: Link, stream: int, lanes: int) -> tuple[int, dict[int, list[int]]]:
+    """Where a subscription begins that is to have none of the events that are there.
+
+    The cursor, which none can come below; and by lane the few above it.
+    """
+    ((horizon,),) = link.rows("stream_horizon")
+    ((last,),) = link.rows("last_event", stream, horizon)
+    passed: dict[int, list[int]] = {}
+    for position, key in link.rows("unsettled_events", stream, horizon):
+        passed.setdefault(lane_of_key(key, position, lanes), []).append(position)
+    return last or 0, passed
+
+
+def _array(values: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"

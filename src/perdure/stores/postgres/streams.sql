@@ -1,0 +1,111 @@
+-- The statements of event streams; they may use the blocks of statements.sql. Events are appended by a function, so
+-- that any connection can do it: see migrations/0005_streams.sql.
+
+-- name: append_events
+SELECT outcome, n, pos, mark FROM {s}.append_events(
+    $1::text, $2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::int8[], $10::int8[],
+    $11::text[], $12::bytea[], $13::bytea[]
+)
+
+-- name: set_stream_clock
+SELECT {s}.set_stream_clock()
+
+-- name: witness_event
+SELECT 1 FROM {s}.event WHERE stream = ANY (ARRAY(SELECT number FROM {s}.stream)) AND pos = $1 AND id = $2
+
+-- name: insert_streams
+INSERT INTO {s}.stream (number, name) SELECT * FROM unnest($1::int8[], $2::text[]) AS given (number, name)
+WHERE NOT EXISTS (SELECT 1 FROM {s}.move_mark WHERE stage <> 'arrived')
+ON CONFLICT DO NOTHING
+
+-- name: streams_of_numbers
+SELECT number, name FROM {s}.stream WHERE number = ANY ($1::int8[])
+
+-- Positions up to this one are settled: every transaction that could still commit one has a higher number.
+-- name: stream_horizon
+SELECT ((pg_snapshot_xmin(pg_current_snapshot())::text::int8 + ahead) << 20) - 1 FROM {s}.stream_clock
+
+-- name: events_after
+SELECT pos, id, source, type, version, key, time_ms, at_ms, trace, payload FROM {s}.event
+WHERE stream = $1 AND pos > $2 ORDER BY pos LIMIT $3
+
+-- name: last_event
+SELECT max(pos) FROM {s}.event WHERE stream = $1 AND pos <= $2
+
+-- Those above a position: of the few whose transactions may not be the last ones there.
+-- name: unsettled_events
+SELECT pos, key FROM {s}.event WHERE stream = $1 AND pos > $2 ORDER BY pos
+
+-- name: subscription_columns
+subscription.number, stream.name, subscription.name, subscription.lanes
+FROM {s}.subscription JOIN {s}.stream ON stream.number = subscription.stream
+
+-- name: subscription_of
+SELECT {subscription_columns} WHERE subscription.stream = $1 AND subscription.name = $2
+
+-- name: subscriptions
+SELECT {subscription_columns} ORDER BY stream.name, subscription.name
+
+-- name: insert_subscription
+INSERT INTO {s}.subscription (number, stream, name, lanes)
+VALUES (nextval('{s}.subscription_number'), $1, $2, $3) ON CONFLICT DO NOTHING
+RETURNING number
+
+-- name: insert_lanes
+INSERT INTO {s}.lane (subscription, lane, lease, cursor, done)
+SELECT $1, given.lane, 0, $2, given.done::int8[] FROM unnest($3::int8[], $4::text[]) AS given (lane, done)
+
+-- Those of leases that have ended, or are gone. By name, and not those that are not held: of a lease that is given
+-- meanwhile a statement knows nothing.
+-- name: free_of_lanes
+{free_leases} UNION SELECT lane.lease FROM {s}.lane
+WHERE lane.subscription = ANY ($1::int8[]) AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease)
+
+-- Whether any is free, or may be soon: a lease other than $2 may be a dead worker's.
+-- name: lanes_to_claim
+SELECT EXISTS (
+        SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($1::int8[])
+        AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
+    ),
+    EXISTS (SELECT 1 FROM {s}.lease WHERE held AND number <> $2::int8 AND (until_ms <= coalesce($4::int8, {server_ms}) OR
+        CASE WHEN present_since = pg_postmaster_start_time()
+            THEN pg_try_advisory_xact_lock_shared($3::int4, number::int4) ELSE false END))
+
+-- Of two that claim the same at once, one has the row and the other passes it over: nobody waits.
+-- name: claim_lanes
+WITH taken AS (
+    SELECT lane.subscription, lane.lane FROM {s}.lane
+    WHERE lane.subscription = ANY ($1::int8[]) AND lane.lease = ANY (ARRAY({free_of_lanes}))
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {s}.lane SET lease = $2 FROM taken WHERE lane.subscription = taken.subscription AND lane.lane = taken.lane
+RETURNING lane.subscription, lane.lane, lane.cursor, lane.done
+
+-- name: dead_keys
+SELECT DISTINCT subscription, lane, key FROM {s}.dead WHERE subscription = ANY ($1::int8[]) AND key <> ''
+
+-- name: mark_lanes
+UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[]
+FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[]) AS given (cursor, done, subscription, lane)
+WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.lease = $5
+
+-- name: insert_dead
+INSERT INTO {s}.dead (subscription, pos, lane, key, kind, attempts, failure, at_ms)
+SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::int8[])
+
+-- name: dead_events
+SELECT subscription, pos, lane, key, kind, attempts, failure, at_ms FROM {s}.dead
+WHERE subscription = $1 AND pos > $2 ORDER BY pos LIMIT $3
+
+-- name: any_stream
+SELECT EXISTS (SELECT 1 FROM {s}.stream)
+
+-- name: check_lanes
+SELECT 'Subscription ''' || name || ''' has ' || (SELECT count(*) FROM {s}.lane WHERE subscription = number)
+    || ' lanes, and should have ' || lanes || '.'
+FROM {s}.subscription WHERE (SELECT count(*) FROM {s}.lane WHERE subscription = number) <> lanes
+
+-- name: check_streams
+SELECT 'There are events of stream number ' || event.stream || ', but there is no such stream.'
+FROM (SELECT DISTINCT stream FROM {s}.event) AS event
+WHERE NOT EXISTS (SELECT 1 FROM {s}.stream WHERE number = event.stream)
