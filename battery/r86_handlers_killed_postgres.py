@@ -20,7 +20,7 @@ ROW = Row(
     number=86,
     name="handlers killed, PostgreSQL",
     fault="One of three workers that handle events, or who appends them, is killed by SIGKILL.",
-    how="Forked processes on one PostgreSQL store, and a real `kill -9` at a random instant, ten in each trial.",
+    how="Forked processes on one PostgreSQL store; a real `kill -9` at a random instant, ten in each trial.",
     holds=(
         "each event is in the stream once, at one position",
         "each event is handled until its handler is done",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import logging
+import os
+import signal
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,27 +35,36 @@ def run_row(module: str, tier: Tier, *, seed: int, trials: int | None) -> Result
     row: Row = importlib.import_module(module).ROW
     print(f"{row.number} {row.name} …", file=sys.stderr, flush=True)
     began = time.perf_counter()
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            counted = pool.submit(run_here, module, tier, seed=seed, trials=trials).result()
-    except BrokenProcessPool:
-        counted = Counted(0, [Failure(seed, "The row's process died, or hung; what it said is above.")])
+    with tempfile.TemporaryDirectory(prefix="perdure-battery-") as name:
+        folder = Path(name)
+        try:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                counted = pool.submit(run_here, module, tier, folder, seed=seed, trials=trials).result()
+        except BrokenProcessPool:
+            _end_servers(folder)
+            counted = Counted(0, [Failure(seed, "The row's process died, or hung; what it said is above.")])
     return result_of(row, tier, counted, seed=seed, seconds=time.perf_counter() - began, whole=trials is None)
 
 
-def run_here(module: str, tier: Tier, *, seed: int, trials: int | None) -> Counted:
+def run_here(module: str, tier: Tier, folder: Path, *, seed: int, trials: int | None) -> Counted:
     """Run a row in this process, and end the process when that takes too long."""
-    faulthandler.dump_traceback_later(_PATIENCE_S[tier], exit=True)
+    faulthandler.dump_traceback_later(_PATIENCE_S[tier if trials is None else "release"], exit=True)
     if trials is None:  # who repeats one trial wants to hear what the engine says
         logging.getLogger("perdure").setLevel(logging.CRITICAL)
     row: Row = importlib.import_module(module).ROW
-    with tempfile.TemporaryDirectory(prefix="perdure-battery-") as folder:
-        work = Work(row, tier, seed=seed, trials=trials, folder=Path(folder))
-        try:
-            return row.run(work)
-        except Exception as error:  # the row itself is broken: that is no pass
-            failure = Failure(seed, describe(error))
-            work.report(failure)
-            return Counted(0, [failure])
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    work = Work(row, tier, seed=seed, trials=trials, folder=folder)
+    try:
+        return row.run(work)
+    except Exception as error:  # the row itself is broken: that is no pass
+        failure = Failure(seed, describe(error))
+        work.report(failure)
+        return Counted(0, [failure])
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _end_servers(folder: Path) -> None:
+    """End those that a row has left whose process died."""
+    for mark in folder.rglob("postmaster.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(mark.read_text().split()[0]), signal.SIGQUIT)

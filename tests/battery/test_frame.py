@@ -83,13 +83,13 @@ def test_a_row_tries_each_seed_and_gives_those_that_failed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_that_breaks_has_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_breaks_has_not_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = row_of(Counted(0))
     module = type(sys)("battery.broken")
     module.ROW = replace(broken, run=lambda work: 1 / 0)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "battery.broken", module)
 
-    counted = run_here("battery.broken", "push", seed=0, trials=1)
+    counted = run_here("battery.broken", "push", tmp_path, seed=0, trials=1)
 
     assert counted.trials == 0
     assert "ZeroDivisionError" in counted.failures[0].what
