@@ -23,7 +23,7 @@ class Handler(Generic[E]):
     def __init__(
         self,
         stream: str,
-        function: Callable[[Event[E]], Any],
+        function: Callable[..., Any],
         *,
         types: frozenset[str],
         decode: Callable[[EventRow], Any],
@@ -32,6 +32,7 @@ class Handler(Generic[E]):
         order: Order,
         retry: Retry,
         from_start: bool,
+        in_transaction: bool = False,
     ) -> None:
         """`types`: the names of those that it handles; none: all."""
         self.stream = stream
@@ -42,6 +43,7 @@ class Handler(Generic[E]):
         self.order: Order = order
         self.retry = retry
         self.from_start = from_start
+        self.in_transaction = in_transaction
         self._types = types
         self._decode = decode
         self.__doc__ = function.__doc__
@@ -69,12 +71,34 @@ class Handler(Generic[E]):
             attempt=attempt,
         )
 
-    def __call__(self, event: Event[E]) -> Any:
-        """Call the function, as a test may."""
-        return self.fn(event)
+    def __call__(self, event: Event[E], *connection: Any) -> Any:
+        """Call the function, as a test may; with `transaction=True` it takes a connection, too."""
+        return self.fn(event, *connection)
 
     def __repr__(self) -> str:
         return f"<handler {self.name} of stream {self.stream}>"
+
+
+def check_function(
+    function: Callable[..., Any], what: str, *, in_transaction: bool, is_plain: bool = False
+) -> None:
+    """Raise DefinitionError for one that cannot be called with the event, or with a connection besides."""
+    name = getattr(function, "__name__", repr(function))
+    if (in_transaction or is_plain) and inspect.iscoroutinefunction(function):
+        raise DefinitionError(
+            f"{what}(…): {name}() is async, and is called within a commit, which would wait for it.",
+            hint="Write `def`; what takes longer belongs into a run, or a handler without transaction=True.",
+        )
+    given = ("event", "connection") if in_transaction else ("event",)
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError as error:
+        raise DefinitionError(
+            f"{what}(…): {name}() is called with the {' and a '.join(given)}, which it refuses: {error}.",
+            hint="A handler takes the event; with transaction=True the event and a connection.",
+        ) from error
+    except ValueError:  # no signature can be had: of a builtin
+        return
 
 
 class _Defined:

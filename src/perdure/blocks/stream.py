@@ -15,9 +15,11 @@ from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
 from ..runtime.subscriber import Order
 from .event import Appended, Event, kinds_of, milliseconds, position_text, type_of
-from .handler import Handler
+from .handler import Handler, check_function
 from .options import as_text
+from .starter import STARTS_RETRY, Starter
 from .step import step, step_info
+from .workflow import WorkflowCall
 
 E = TypeVar("E")
 K = TypeVar("K")
@@ -96,7 +98,8 @@ class Stream(Generic[E]):
         order: Order = "key",
         retry: Retry | None = None,
         begin: Literal["first", "next"] = "first",
-    ) -> Callable[[Callable[[Event[K]], Any]], Handler[K]]:
+        transaction: bool = False,
+    ) -> Callable[[Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]], Handler[K]]:
         """Have a function handle the events of these types, or of all: `@orders.on(OrderPlaced)`.
 
         - `order`: `"key"` handles events of a key one after another, `"stream"` all of them, `"none"` any
@@ -104,6 +107,9 @@ class Stream(Generic[E]):
         - `retry`: an event whose handler fails is tried again; after the last attempt it is
           parked, and later events of its key behind it. `NonRetryable` parks at once.
         - `begin`: where a new handler begins: with the `"first"` event that is kept, or the `"next"` to come.
+        - `transaction`: the function gets the event and a connection, and what it writes to the store's
+          own database by that is committed together with the mark that the event is done: exactly
+          once, whatever crashes. A plain function of a few statements, as `@step(transaction=True)`.
         - `name`: by which its place in the stream is kept; by default the function's name.
         """
         if concurrency < 1 or order not in ("key", "stream", "none") or begin not in ("first", "next"):
@@ -114,11 +120,42 @@ class Stream(Generic[E]):
 
         types = frozenset(self.type_of(kind)[0] for kind in kinds)
 
-        def make(function: Callable[[Event[K]], Any]) -> Handler[K]:
+        def make(function: Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]) -> Handler[K]:
+            check_function(function, f"@{self.name}.on", in_transaction=transaction)
             return Handler(
                 self.name, function, types=types, decode=self.decode, name=name, concurrency=concurrency,
                 order=order, retry=retry or _RETRY, from_start=begin == "first",
+                in_transaction=transaction,
             )  # fmt: skip
+
+        return make
+
+    def start_on(
+        self,
+        *kinds: type[K],
+        id: Callable[[Event[K]], str] | None = None,
+        name: str | None = None,
+        begin: Literal["first", "next"] = "first",
+    ) -> Callable[[Callable[[Event[K]], WorkflowCall[Any] | None]], Handler[K]]:
+        """Have each event of these types, or of all, start a run: `@orders.start_on(OrderPlaced)`.
+
+        The function gets the event and gives the call, `return ship(event.data)`, or None to start
+        nothing. It is a plain one, and does nothing else: it may be called more than once. The run is
+        on disk in the commit that marks the event as done, and any worker takes it up.
+
+        - `id`: the run's, from the event; by default `stream/function/source/id`. The same id is one
+          run, so that an event that comes twice starts nothing. An id whose run has other
+          input parks the event.
+        - `name`, `begin`: as `on` has them.
+        """
+
+        def make(function: Callable[[Event[K]], WorkflowCall[Any] | None]) -> Handler[K]:
+            check_function(function, f"@{self.name}.start_on", in_transaction=False, is_plain=True)
+            on = self.on(
+                *kinds, name=name, concurrency=_STARTED_AT_ONCE, retry=STARTS_RETRY, begin=begin,
+                transaction=True,
+            )  # fmt: skip
+            return on(Starter(function, id, name))
 
         return make
 
@@ -181,6 +218,8 @@ class Stream(Generic[E]):
 
 
 _RETRY = Retry(attempts=6, max_delay=300.0)
+_STARTED_AT_ONCE = 200
+"""So many runs that events start go into one commit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,8 +282,10 @@ class Committer:
             on_append(outcome)
         for transaction in group.batch.transactions:
             transaction.told(transaction.failed)
+        for handling in group.batch.handlings:
+            handling.told(handling.failed)
         self._deliver(group.residents, group.batch.records, group.values)
-        if group.batch.appends or group.batch.transactions:
+        if group.batch.appends or group.batch.transactions or group.batch.handlings:
             self.on_events()
         for callback in group.on_commit:
             callback(None)
@@ -430,5 +432,6 @@ def _is_empty(batch: Batch) -> bool:
     return not (
         batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
         or batch.states or batch.attempts or batch.jobs or batch.withdrawn or batch.messages or batch.taken
-        or batch.replies or batch.appends or batch.lanes or batch.dead or batch.leases
+        or batch.replies or batch.appends or batch.lanes or batch.dead or batch.handlings
+        or batch.leases
     )  # fmt: skip

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..codec.failures import encode_failure
 from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, SubscriptionRow
 from ..core.retry import Retry
-from ..errors import NotDecodable, StoreCorrupt, StoreError
+from ..errors import LeaseLost, NotDecodable, StoreCorrupt, StoreError
 from ..stores.base import Batch
 from ..stores.streams import lane_of
+from .handling import HandlerAttempt
 from .lanes import Lane
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class HandlerDefinition(Protocol):
     order: Order
     retry: Retry
     from_start: bool
+    in_transaction: bool
 
     def wants(self, event: EventRow) -> bool:
         """Whether the event is of a type that it handles."""
@@ -197,7 +199,10 @@ class Subscriber:
         """One attempt."""
         attempt = self._attempts.get(event.position, 1)
         try:
-            await self._call(self._definition.read(event, self.row, attempt))
+            if self._definition.in_transaction:
+                await self._handle_in_transaction(event, attempt)
+            else:
+                await self._call(self._definition.read(event, self.row, attempt))
         except NotDecodable as error:
             self._park(event, DeadKind.UNREADABLE, attempt, error)
         except asyncio.CancelledError as error:
@@ -207,7 +212,8 @@ class Subscriber:
         except Exception as error:
             self._failed(event, attempt, error)
         else:
-            self._finish(event)
+            if not self._definition.in_transaction:
+                self._finish(event)
         self._running.pop(event.position, None)
         self._pump()
 
@@ -218,6 +224,18 @@ class Subscriber:
         else:
             context = copy_context()
             await self._driver.effects.on_thread(lambda: context.run(definition.fn, given))
+
+    async def _handle_in_transaction(self, event: EventRow, attempt: int) -> None:
+        lane = self._lanes[lane_of(event, self.row.lanes)]
+        handling = HandlerAttempt(self._driver, self._definition, event, self.row, attempt)
+        # The lane knows at once: the next commit's mark of it replaces the one that says so on disk.
+        try:
+            await handling.run(lambda: lane.finish(event.position))
+        except LeaseLost:
+            return  # the lane is another worker's, and so is the event
+        self._attempts.pop(event.position, None)
+        self._committed([event], None)
+        self._driver.committer.schedule()  # the cursor is still to be moved
 
     def _failed(self, event: EventRow, attempt: int, error: BaseException) -> None:
         retry, driver = self._definition.retry, self._driver
@@ -260,12 +278,13 @@ class Subscriber:
 
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
-        if not self._finished:
+        dirty = [lane for lane in self._lanes.values() if lane.is_dirty]
+        if not dirty:
             return None
         finished, self._finished = self._finished, []
         batch.dead.extend(self._dead)
         self._dead = []
-        batch.lanes.extend(lane.mark() for lane in self._lanes.values() if lane.is_dirty)
+        batch.lanes.extend(lane.mark() for lane in dirty)
         return lambda error: self._committed(finished, error)
 
     def _committed(self, finished: list[EventRow], error: Exception | None) -> None:

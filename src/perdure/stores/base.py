@@ -25,7 +25,9 @@ import msgspec
 
 from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
 from ..core.records import Message, NewRun, Record, RunRow
-from .rows import AttemptRow, ClaimedJob, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow
+from .rows import (
+    AttemptRow, ClaimedJob, Handling, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow,
+)  # fmt: skip
 from .sight import Reading, Sight
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class Batch(msgspec.Struct):
     """How far lanes of event streams are. A later mark of a lane replaces an earlier one."""
     dead: list[DeadEvent] = []
     """Events that are parked."""
+    handlings: list[Handling] = []
+    """Come right after the transactions. One that fails, or whose lane is not the lease's, marks nothing."""
     leases: int = 0
     """Renew the lease until this time; 0: leave it."""
 

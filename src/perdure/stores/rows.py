@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -115,3 +116,23 @@ class JobStand(NamedTuple):
     tag: str
     worker: str | None
     """Who has it; None while it waits."""
+
+
+class Handling(msgspec.Struct):
+    """The work of a handler whose writes are kept together with its lane's mark, or not at all.
+
+    The store does the work before it writes the batch, in the same transaction, if the lane is
+    the lease's and not past the event. What the work raises undoes what it wrote, and nothing
+    else: `failed` has it then, and nothing is marked. An error of the store undoes all. A batch
+    that is written again, after such an error, does the work again.
+    """
+
+    subscription: int
+    lane: int
+    position: int
+    """The event's."""
+    work: Callable[[Any], object]
+    """Gets the connection."""
+    told: Callable[[Exception | None], None]
+    """For the committer: who waits for it."""
+    failed: Exception | None = None

@@ -51,6 +51,7 @@ _ANY_FREE = SQL["any_free_lane"]
 _CLAIM_LANES = SQL["claim_lanes"]
 _DEAD_KEYS = SQL["dead_keys"]
 _MARK = SQL["mark_lane"]
+_STAND = SQL["lane_stand"]
 _INSERT_DEAD = SQL["insert_dead"]
 _DEAD = SQL["dead_events"]
 
@@ -140,6 +141,12 @@ def append_events(
 def write_lanes(connection: apsw.Connection, marks: Sequence[LaneMark], *, lease: int) -> None:
     """Keep how far lanes are; a lane that is another's now is left alone."""
     connection.executemany(_MARK, [(mark.cursor, json.dumps(mark.done), *mark[2:], lease) for mark in marks])
+
+
+def lane_stand(connection: apsw.Connection, subscription: int, lane: int, *, lease: int) -> LaneMark | None:
+    """How far a lane is on disk; None for one that is another's now."""
+    found: Any = connection.execute(_STAND, (subscription, lane, lease)).fetchone()
+    return None if found is None else LaneMark(found[0], tuple(json.loads(found[1])), subscription, lane)
 
 
 def write_dead(connection: apsw.Connection, events: Sequence[DeadEvent]) -> None:

@@ -59,6 +59,9 @@ SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' GROUP BY lane, k
 -- name: mark_lane
 UPDATE lane SET cursor = ?1, done = ?2 WHERE subscription = ?3 AND lane = ?4 AND lease = ?5
 
+-- name: lane_stand
+SELECT cursor, done FROM lane WHERE subscription = ? AND lane = ? AND lease = ?
+
 -- name: insert_dead
 INSERT INTO dead (subscription, place, lane, key, kind, attempts, failure, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)

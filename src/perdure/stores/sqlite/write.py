@@ -13,9 +13,10 @@ from itertools import chain
 
 import apsw
 
+from ...core.events import LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, StartOutcome
-from ..transactions import do_transactions
+from ..transactions import do_handlings, do_transactions
 from .blobs import any_large, write_rows
 from .checksums import with_checksums, with_end_checksums
 from .jobs import queue_jobs, withdraw_jobs
@@ -23,7 +24,7 @@ from .lending import lent, savepoint
 from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
-from .streams import append_events, write_dead, write_lanes
+from .streams import append_events, lane_stand, write_dead, write_lanes
 
 _INSERT_RECORD = SQL["insert_record"]
 _TOGETHER = 32
@@ -57,6 +58,15 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
     if batch.transactions:
         with lent(connection):
             do_transactions(batch, connection, lambda: savepoint(connection, url=url))
+    handled: list[LaneMark] = []
+    if batch.handlings:
+        with lent(connection):
+            handled = do_handlings(
+                batch,
+                connection,
+                lambda: savepoint(connection, url=url),
+                lambda subscription, lane: lane_stand(connection, subscription, lane, lease=lease),
+            )
     if batch.ends:
         ends = [(*end, lease) for end in batch.ends]
         write_rows(connection, _END, ends, (1,), with_end_checksums)
@@ -90,8 +100,8 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         replies = [reply._replace(ok=int(reply.ok)) for reply in batch.replies]  # as it is read
         write_rows(connection, _REPLY, replies, (2,))
     appended = append_events(connection, batch.appends, url=url) if batch.appends else []
-    if batch.lanes:
-        write_lanes(connection, batch.lanes, lease=lease)
+    if batch.lanes or handled:
+        write_lanes(connection, [*batch.lanes, *handled], lease=lease)
     if batch.dead:
         write_dead(connection, batch.dead)
     return Committed(outcomes, positions, appended)
