@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
+from ..core.events import EventRow
 from ..errors import DefinitionError, PerdureError
 
 E = TypeVar("E")
@@ -64,6 +65,24 @@ class Appended:
     """Where it stands in its stream. Opaque; of two of a stream, the later one is greater."""
     is_duplicate: bool
     """Whether it was there already, with the same id and content: nothing was written."""
+
+
+def as_event(row: EventRow, data: E, *, stream: str, idempotency_key: str, attempt: int) -> Event[E]:
+    """An event of a stream, as handlers and runs get it."""
+    return Event(
+        data=data,
+        id=row.id,
+        source=row.source,
+        type=row.type,
+        version=row.version,
+        key=row.key,
+        time=moment(row.time_ms),
+        appended_at=moment(row.at_ms),
+        stream=stream,
+        position=position_text(row.position),
+        idempotency_key=idempotency_key,
+        attempt=attempt,
+    )
 
 
 def position_text(place: int) -> str:

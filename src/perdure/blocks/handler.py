@@ -12,7 +12,7 @@ from ..core.events import EventRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import DefinitionError
 from ..runtime.subscriber import Order
-from .event import Event, moment, position_text
+from .event import Event, as_event, position_text
 
 E = TypeVar("E")
 
@@ -55,21 +55,8 @@ class Handler(Generic[E]):
 
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Event[Any]:
         """What the function gets. Raises NotDecodable."""
-        position = position_text(event.position)
-        return Event(
-            data=self._decode(event),
-            id=event.id,
-            source=event.source,
-            type=event.type,
-            version=event.version,
-            key=event.key,
-            time=moment(event.time_ms),
-            appended_at=moment(event.at_ms),
-            stream=self.stream,
-            position=position,
-            idempotency_key=f"{self.name}/{self.stream}/{position}",
-            attempt=attempt,
-        )
+        key = f"{self.name}/{self.stream}/{position_text(event.position)}"
+        return as_event(event, self._decode(event), stream=self.stream, idempotency_key=key, attempt=attempt)
 
     def __call__(self, event: Event[E], *connection: Any) -> Any:
         """Call the function, as a test may; with `transaction=True` it takes a connection, too."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from inspect import isawaitable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from ..codec.json import decoder, encode
 from ..core.events import Append, Clash, EventRow, NewEvent, Placed
@@ -14,9 +14,11 @@ from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
 from ..runtime.subscriber import Order
-from .event import Appended, Event, kinds_of, milliseconds, position_text, type_of
+from .awaiting import next_event
+from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
 from .handler import Handler, check_function
-from .options import as_text
+from .options import Seconds, as_text
+from .signal import standing_host
 from .starter import STARTS_RETRY, Starter
 from .step import step, step_info
 from .workflow import WorkflowCall
@@ -89,6 +91,31 @@ class Stream(Generic[E]):
         ]
         placed = await _append_in_run(self.name, sketches)
         return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
+
+    async def next(
+        self,
+        kind: type[K],
+        *,
+        where: Mapping[str, object] | None = None,
+        timeout: Seconds | None = None,
+    ) -> Event[K]:
+        """Wait in a workflow for the next event: `await orders.next(OrderPaid, where={"order": "17"})`.
+
+        `where` names fields of the type and the values that must stand in them. An event that came
+        before the wait counts, also one from before the run, as long as the stream keeps it. Each
+        is given once to the run's calls with the same type and `where`, in their order: one that comes after
+        a call has given up is the next call's. The event is part of the run's journal: whatever
+        crashes, it is the same. `event.idempotency_key` is the run's, for this event.
+
+        Raises TimeoutError after `timeout` (seconds, or timedelta), DefinitionError for a type
+        that is not the stream's or a field that the type has not, NotSerialisable for a value that does not
+        fit its field, NotDecodable for an event that cannot be read, OutsideRun outside a run.
+        """
+        type_name, _ = self.type_of(kind)
+        row = await next_event(self.name, kind, type_name, where or {}, timeout)
+        run_id = standing_host("next()").facts.id
+        key = f"{run_id}/{self.name}/{position_text(row.position)}"
+        return as_event(row, cast(K, self.decode(row)), stream=self.name, idempotency_key=key, attempt=1)
 
     def on(
         self,

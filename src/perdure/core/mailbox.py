@@ -18,7 +18,7 @@ class Mailbox:
     with a receiver that is cancelled just after it was woken.
     """
 
-    __slots__ = ("_handler", "_items", "_loop", "_waiters", "decode")
+    __slots__ = ("_handler", "_items", "_loop", "_waiters", "decode", "owed")
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
@@ -26,6 +26,8 @@ class Mailbox:
         self._waiters: deque[Future[None]] = deque()
         self._handler: Callable[[Any], None] | None = None
         self.decode: Decode | None = None
+        self.owed = 0
+        """Values that receivers asked somebody for, and did not stay to take: the next ones need not ask."""
 
     def put(self, payload: bytes) -> None:
         """A signal has arrived."""

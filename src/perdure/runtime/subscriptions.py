@@ -32,7 +32,7 @@ class Subscriptions:
         """Subscriptions that are being made."""
         self._is_claiming = False
         self._claim_again = False
-        driver.committer.on_events = self._look_at_events
+        driver.committer.on_events = self._look_at_what_was_appended
 
     @property
     def is_quiet(self) -> bool:
@@ -67,6 +67,10 @@ class Subscriptions:
         self._look_for_handlers()
         for subscriber in self._subscribers.values():
             subscriber.look()
+
+    def _look_at_what_was_appended(self) -> None:
+        self._look_at_events()
+        self._driver.look_for_messages()  # events are sent to the runs that wait for them
 
     def _look_for_handlers(self) -> None:
         driver = self._driver

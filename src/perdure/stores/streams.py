@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from ..core.events import Append, Clash, DeadEvent, EventPage, EventRow, LaneRow, Placed, SubscriptionRow
+from .correlation import Found, Wanted
 from .rows import Lease
 
 LANES = 16
@@ -49,6 +50,14 @@ class StreamStore(Protocol):
 
         The one that is lent to a step, or the user's own; otherwise as `Store.start_within`. To be
         awaited where the connection is.
+        """
+        ...
+
+    def ask_within(self, connection: Any, wanted: Wanted, run_id: str) -> Found:
+        """Give a run the first event that fits and that it has not been given; or have it sent when it comes.
+
+        In the transaction that a step of that run has open. Sent, it is a signal to the run, in the
+        transaction that appends it. A generation that goes on is not given again what the one before was.
         """
         ...
 

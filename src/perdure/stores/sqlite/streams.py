@@ -28,8 +28,10 @@ from ...core.events import (
 )
 from ...errors import StoreCorrupt
 from ..base import Lease
+from ..correlation import Found, Wanted
 from ..moves import refuse_closed
 from . import blobs
+from .awaiting import Correlation, ask_for, correlations_of, tell_waiting
 from .borrowing import within
 from .checksums import checksum
 from .connection import Database, Row
@@ -43,6 +45,7 @@ _EXTEND = SQL["extend_stream"]
 _INSERT_EVENT = SQL["insert_event"]
 _OF_IDENTITIES = SQL["events_of_identities"]
 _AFTER = SQL["events_after"]
+_EVENT_AT = SQL["event_at"]
 _SUBSCRIPTION = SQL["subscription_of"]
 _SUBSCRIPTIONS = SQL["subscriptions"]
 _INSERT_SUBSCRIPTION = SQL["insert_subscription"]
@@ -110,6 +113,14 @@ class Streams:
         with within(connection, path=path, url=self._database.url):
             return append_events(connection, [append], url=self._database.url)[0]
 
+    def ask_within(self, connection: Any, wanted: Wanted, run_id: str) -> Found:
+        """See `StreamStore.ask_within`."""
+        path = None if self._database.writes_by(connection) else self._database.path
+        with within(connection, path=path, url=self._database.url):
+            number, _ = _number_of(connection, wanted.stream)
+            asked = _Asked(connection, number, url=self._database.url)
+            return ask_for(connection, wanted, run_id, asked)
+
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """See `Store.events`."""
         with self._database.snapshot() as connection:
@@ -119,9 +130,8 @@ class Streams:
                 if found is None:
                     return EventPage([], after)
                 number = self._numbers[stream] = found[0]
-            base = number * _PLACES
-            rows: Any = connection.execute(_AFTER, (base + after, base + _PLACES, limit)).fetchall()
-            events = [_read_or_name(connection, row, base, url=self._database.url) for row in rows]
+            asked = _Asked(connection, number, url=self._database.url)
+            events = asked.events(after=after, limit=limit)
         return EventPage(events, events[-1].position if events else after)
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
@@ -131,11 +141,34 @@ class Streams:
         return [DeadEvent._make(row) for row in rows]
 
 
+class _Asked:
+    """A stream, read on a connection."""
+
+    def __init__(self, connection: apsw.Connection, number: int, *, url: str) -> None:
+        self._connection = connection
+        self._url = url
+        self.stream = number
+        self.base = number * _PLACES
+
+    def events(self, *, after: int, limit: int) -> list[EventRow]:
+        """Those above a place, in order; one that is damaged is named."""
+        connection, base = self._connection, self.base
+        rows: Any = connection.execute(_AFTER, (base + after, base + _PLACES, limit)).fetchall()
+        return [_read_or_name(connection, row, base, url=self._url) for row in rows]
+
+    def event_at(self, pos: int) -> EventRow | None:
+        """The event; None if it is not there any more, or damaged."""
+        row: Any = self._connection.execute(_EVENT_AT, (pos,)).fetchone()
+        event = None if row is None else _read_or_name(self._connection, row, self.base, url=self._url)
+        return None if event is None or event.damage else event
+
+
 def append_events(
     connection: apsw.Connection, appends: Sequence[Append], *, url: str
 ) -> list[list[Placed] | Clash]:
     """Append each whole, or say which of its events clashes; in order."""
-    return [_append(connection, append, url=url) for append in appends]
+    known: dict[int, list[Correlation]] = {}
+    return [_append(connection, append, known, url=url) for append in appends]
 
 
 def write_lanes(connection: apsw.Connection, marks: Sequence[LaneMark], *, lease: int) -> None:
@@ -154,7 +187,10 @@ def write_dead(connection: apsw.Connection, events: Sequence[DeadEvent]) -> None
     connection.executemany(_INSERT_DEAD, events)
 
 
-def _append(connection: apsw.Connection, append: Append, *, url: str) -> list[Placed] | Clash:
+def _append(
+    connection: apsw.Connection, append: Append, known: dict[int, list[Correlation]], *, url: str
+) -> list[Placed] | Clash:
+    """`known`: by what runs wait for events, by stream, as far as it was looked up."""
     number, last = _number_of(connection, append.stream)
     base = number * _PLACES
     resent = {
@@ -186,6 +222,11 @@ def _append(connection: apsw.Connection, append: Append, *, url: str) -> list[Pl
         rows.append((*columns, checksum(columns)))
     connection.executemany(_INSERT_EVENT, rows)
     connection.execute(_EXTEND, (number, last))
+    if number not in known:
+        known[number] = correlations_of(connection, number)
+    if known[number]:
+        placed = list(enumerate(fresh, base + last - len(fresh) + 1))
+        tell_waiting(connection, known[number], placed, base=base)
     return outcomes
 
 

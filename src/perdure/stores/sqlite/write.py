@@ -17,6 +17,7 @@ from ...core.events import LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, StartOutcome
 from ..transactions import do_handlings, do_transactions
+from .awaiting import leave
 from .blobs import any_large, write_rows
 from .checksums import with_checksums, with_end_checksums
 from .jobs import queue_jobs, withdraw_jobs
@@ -47,7 +48,7 @@ _REMOVALS = tuple(
     SQL[name]
     for name in (
         "remove_records", "remove_states", "remove_attempts", "remove_messages",
-        "remove_jobs", "remove_requests", "remove_tags", "remove_run",
+        "remove_jobs", "remove_requests", "remove_awaiting", "remove_tags", "remove_run",
     )
 )  # fmt: skip
 
@@ -74,6 +75,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         if again:
             connection.executemany(_REMOVE_ATTEMPTS, again)
             connection.executemany(_REMOVE_JOBS, again)
+        leave(connection, batch.ends)
     if batch.starts:
         outcomes = write_starts(connection, batch.starts, lease=lease, url=url)
     if batch.forgotten:
