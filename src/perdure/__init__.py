@@ -21,6 +21,7 @@ from .core.retry import Retry
 from .engine import Engine
 from .errors import (
     Attempt,
+    Backpressure,
     BoundaryError,
     ConflictError,
     DefinitionError,
@@ -73,9 +74,9 @@ from .views import RunPage, RunStatus, RunView
 __version__ = "0.1.0"
 
 __all__ = [
-    "Appended", "Attempt", "BoundaryError", "Child", "Client", "ConflictError", "DefinitionError",
-    "DeterminismWarning", "DuplicateConflict", "Engine", "Event", "ForeignError", "Handler",
-    "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
+    "Appended", "Attempt", "Backpressure", "BoundaryError", "Child", "Client", "ConflictError",
+    "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine", "Event", "ForeignError",
+    "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
     "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge", "PerdureError", "Retry", "Run",
     "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound",
     "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State",

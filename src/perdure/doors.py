@@ -59,8 +59,14 @@ class Door(Protocol):
         """Send a message; it is on disk when this returns. Its position, or DROPPED or KNOWN."""
         ...
 
-    async def append(self, append: Append) -> list[Placed] | Clash:
-        """Append events; they are on disk when this returns."""
+    def append(self, append: Append) -> Awaitable[list[Placed] | Clash]:
+        """Append events, in the order of the calls; they are on disk when what this gives is done."""
+        ...
+
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        """Append in the transaction of a connection; to be awaited where that is. See `StreamStore`."""
         ...
 
     async def ask(self, message: Message) -> Reply:
@@ -220,13 +226,13 @@ class _Outbox:
         self._asked: list[_Asked] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def put(self, what: _What) -> Any:
+    def put(self, what: _What) -> asyncio.Future[Any]:
         """Write it: gives the outcome of a start or an append, the position of a message."""
         told: asyncio.Future[Any] = self._loop.create_future()
         self._asked.append((what, told))
         if self._writing is None:
             self._writing = self._loop.create_task(self._write_all())
-        return await told
+        return told
 
     async def drain(self) -> None:
         """Wait until all that was asked for is written, or refused."""
@@ -331,9 +337,14 @@ class StoreDoor:
     async def send(self, message: Message) -> int:
         return await self._outbox.put(message)
 
-    async def append(self, append: Append) -> list[Placed] | Clash:
+    def append(self, append: Append) -> asyncio.Future[list[Placed] | Clash]:
         _ = self._store.streams  # says so where there are none
-        return await self._outbox.put(append)
+        return self._outbox.put(append)
+
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        return self._store.streams.append_within(connection, append)
 
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:

@@ -97,7 +97,7 @@ class EngineDoor:
         driver.committer.add_message(message, on_message, caller=True)
         return await sent
 
-    async def append(self, append: Append) -> list[Placed] | Clash:
+    def append(self, append: Append) -> asyncio.Future[list[Placed] | Clash]:
         told: asyncio.Future[list[Placed] | Clash] = asyncio.get_running_loop().create_future()
 
         def on_append(outcome: list[Placed] | Clash | Exception) -> None:
@@ -111,7 +111,12 @@ class EngineDoor:
         self._check_alive()
         _ = self._driver.store.streams  # says so where there are none
         self._driver.committer.add_append(append, on_append)
-        return await told
+        return told
+
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        return self._driver.store.streams.append_within(connection, append)
 
     async def ask(self, message: Message) -> Reply:
         with self._driver.closing.waiting_for_reply(message.request) as waiter:

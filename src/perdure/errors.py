@@ -32,7 +32,8 @@ show it on its own line, and `code` is stable, so that programs can match it.
     │       └── RunParked          stopped and waiting for a person; not ended
     ├── StreamError                about event streams
     │   ├── DuplicateConflict      an event's id stands for another event
-    │   └── SubscriptionNotFound
+    │   ├── SubscriptionNotFound
+    │   └── Backpressure           more waits to be written than is kept in memory
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -302,6 +303,12 @@ class SubscriptionNotFound(StreamError):
     """No handler of this name has subscribed to the stream."""
 
     code = "subscription_not_found"
+
+
+class Backpressure(StreamError):
+    """Too much waits to be written already. Nothing was taken in."""
+
+    code = "backpressure"
 
 
 class StoreError(PerdureError):

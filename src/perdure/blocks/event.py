@@ -55,6 +55,8 @@ class Event(Generic[E]):
     """Names the handling of this event by this handler: the same in every attempt, and after every crash."""
     attempt: int
     """1 for the first try. A try that a crash interrupted is not counted."""
+    trace_parent: str = ""
+    """The W3C `traceparent` that it was appended with; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def as_event(row: EventRow, data: E, *, stream: str, idempotency_key: str, attem
         position=position_text(row.position),
         idempotency_key=idempotency_key,
         attempt=attempt,
+        trace_parent=row.trace,
     )
 
 

@@ -13,6 +13,7 @@ from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
+from ..runtime.attempt import Lent, current_attempt
 from ..runtime.subscriber import Order
 from .awaiting import next_event
 from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
@@ -70,6 +71,27 @@ class Stream(Generic[E]):
     async def append_batch(self, values: Iterable[E]) -> list[Appended]:
         """Append many, all or none, in their order. Otherwise as `append`."""
         return await self._append_in_run(values, None, None, None)
+
+    def append_within(
+        self, value: E, *, id: str | None = None, time: datetime | None = None, source: str = ""
+    ) -> Appended:
+        """Append from a step or a handler with `transaction=True`, in its transaction.
+
+        The event is there if the step's result is, or the handler is done with its own event, and
+        once. Raises as `append`, StepError in any other step or handler, OutsideRun where none runs.
+        """
+        attempting = current_attempt.get(None)
+        if attempting is None:
+            raise OutsideRun(
+                f"Stream {self.name!r}: append_within() was called where no step and no handler runs.",
+                hint="Call it in one with transaction=True, or use append(…, connection=…) of a client.",
+            )
+        info = attempting.info()
+        lent = info.lent()
+        drawn = info.draw().hex()[:32]
+        new = self.new_event(value, drawn, lent.clock.now_ms(), id=id, time=time, source=source)
+        (placed,) = _append_lent(lent, Append(self.name, [new]))
+        return Appended(position_text(placed.position), placed.is_duplicate)
 
     async def _append_in_run(
         self, values: Iterable[E], id: str | None, time: datetime | None, source: str | None
@@ -187,7 +209,15 @@ class Stream(Generic[E]):
         return make
 
     def new_event(
-        self, value: E, drawn: str, now_ms: int, *, id: str | None, time: datetime | None, source: str
+        self,
+        value: E,
+        drawn: str,
+        now_ms: int,
+        *,
+        id: str | None,
+        time: datetime | None,
+        source: str,
+        trace: str = "",
     ) -> NewEvent:
         """An event to be appended; `drawn` is its id if it is given none, and was never drawn before."""
         type_name, version, payload = self._encode(value)
@@ -199,7 +229,7 @@ class Stream(Generic[E]):
             key=self.key_of(value),
             time_ms=now_ms if time is None else milliseconds(time),
             at_ms=now_ms,
-            trace="",
+            trace=trace,
             payload=payload.encode(),
             is_resent=id is not None,
         )
@@ -283,7 +313,10 @@ def _append_in_run(stream: str, sketches: list[_Sketch]) -> list[Placed]:
         )
         for number, sketch in enumerate(sketches)
     ]
-    append = Append(stream, events)
+    return _append_lent(lent, Append(stream, events))
+
+
+def _append_lent(lent: Lent, append: Append) -> list[Placed]:
     outcome = lent.store.streams.append_within(lent.connection, append)
     assert not isawaitable(outcome), "a step is lent a connection that blocks"
     return placed_or_refuse(append, outcome)

@@ -24,9 +24,9 @@ def name_of(connection: object) -> str:
 
 
 def unfit(connection: Any, url: str, *, wanted: str) -> StoreError:
-    """The error for something that a run cannot be started on."""
+    """The error for something that nothing can be written on."""
     return StoreError(
-        f"A run of store '{url}' cannot be started on a {name_of(connection)}. Nothing was written.",
+        f"Store '{url}' cannot be written to on a {name_of(connection)}. Nothing was written.",
         hint=f"Give connection= {wanted}.",
     )
 
@@ -34,7 +34,7 @@ def unfit(connection: Any, url: str, *, wanted: str) -> StoreError:
 def no_transaction(url: str, *, hint: str) -> StoreError:
     """The error for a connection on which each statement commits by itself."""
     return StoreError(
-        f"The connection has no transaction open, so a run of store '{url}' that is started on it would be "
+        f"The connection has no transaction open, so what is written on it to store '{url}' would be "
         "there at once, whatever becomes of what you write besides. Nothing was written.",
         hint=hint,
     )
@@ -44,6 +44,6 @@ def elsewhere(url: str, where: str) -> StoreError:
     """The error for a connection to something else than the store."""
     return StoreError(
         f"The connection is to {where}, and not to store '{url}'. Nothing was written.",
-        hint="A run is started on a connection to the database that its store is in: it commits there, "
+        hint="Give a connection to the database that the store is in: runs and events commit there, "
         "together with your own rows.",
     )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import datetime
+from inspect import isawaitable
 from typing import Any, TypeVar
 
 from ..blocks.event import Appended, position_text
 from ..blocks.handler import Handler
 from ..blocks.stream import Stream, placed_or_refuse
-from ..core.events import Append
+from ..core.events import Append, Clash, Placed
 from ..doors import Door
+from .backlog import Backlog
 from .subscription import Subscription
+from .tracing import trace_of
 
 E = TypeVar("E")
 
 
 class Streaming(ABC):
     """The part of a client that is about event streams."""
+
+    _backlog: Backlog | None = None
 
     @property
     @abstractmethod
@@ -33,33 +39,100 @@ class Streaming(ABC):
         id: str | None = None,
         time: datetime | None = None,
         source: str = "",
+        trace_parent: str | None = None,
+        connection: Any = None,
     ) -> Appended:
         """Append an event. It is on disk when this returns, and every handler of the stream will get it.
 
-        With an `id`, appending the same event again is harmless, for as long as the stream keeps it: it
-        is one event, by its source and id. `time` is when it happened; by default now.
+        - `id`: with one, appending the same event again is harmless, for as long as the stream keeps
+          it: it is one event, by its source and id.
+        - `time`: when it happened; by default now.
+        - `trace_parent`: the W3C `traceparent` that it belongs to; by default that of OpenTelemetry's
+          current span, where that is in use.
+        - `connection`: one of your own to the store's database, with a transaction open, as `start` takes
+          it. The event is written in that, with what else you write there: it is in the stream if and when
+          you commit.
 
-        Raises DuplicateConflict if the id stands for an event with other content, NotSerialisable for
-        a value that is not of the stream's type or whose key cannot be told; nothing is written then.
+        Waits while very much is to be written already. Raises DuplicateConflict if the id stands for
+        an event with other content, NotSerialisable for a value that is not of the stream's type
+        or whose key cannot be told; nothing is written then. With a `connection`: StoreError if it is to
+        something else than the store or has no transaction, and the driver's own errors.
         """
-        new = stream.new_event(value, self._draw(), self.door.clock.now_ms(), id=id, time=time, source=source)
-        (placed,) = placed_or_refuse(append := Append(stream.name, [new]), await self.door.append(append))
-        return Appended(position_text(placed.position), placed.is_duplicate)
+        append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
+        return (await self._append(append, connection))[0]
 
     async def append_batch(
-        self, stream: Stream[E], values: Iterable[E], *, source: str = ""
+        self, stream: Stream[E], values: Iterable[E], *, source: str = "", connection: Any = None
     ) -> list[Appended]:
         """Append many events, all or none, in their order. Otherwise as `append`."""
-        drawn, now_ms = self._draw(), self.door.clock.now_ms()
-        append = Append(
-            stream.name,
-            [
-                stream.new_event(value, f"{drawn}-{number}", now_ms, id=None, time=None, source=source)
-                for number, value in enumerate(values)
-            ],
-        )
-        placed = placed_or_refuse(append, await self.door.append(append))
-        return [Appended(position_text(one.position), one.is_duplicate) for one in placed]
+        return await self._append(self.to_append_batch(stream, values, source=source), connection)
+
+    def append_nowait(
+        self,
+        stream: Stream[E],
+        value: E,
+        *,
+        id: str | None = None,
+        time: datetime | None = None,
+        source: str = "",
+        trace_parent: str | None = None,
+    ) -> asyncio.Future[Appended]:
+        """Have an event appended, and do not wait: it is on disk when the future that this gives is done.
+
+        Events are written in the order of the calls. Whoever drops the future may lose the event in
+        a crash, and hears of an error only in the log.
+
+        Raises Backpressure when 10,000 events or 64 MiB wait to be written already: nothing is taken
+        in then. Otherwise as `append`.
+        """
+        backlog = self._open_backlog()
+        backlog.refuse_if_full(stream.name)
+        append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
+        written = asyncio.ensure_future(self.door.append(append))
+        backlog.enter(append.events, written)
+        return asyncio.ensure_future(_first(append, written))
+
+    async def _append(self, append: Append, connection: Any) -> list[Appended]:
+        if connection is not None:
+            within = self.append_within(connection, append)
+            return appended(append, await within if isawaitable(within) else within)
+        backlog = self._open_backlog()
+        await backlog.wait()
+        written = asyncio.ensure_future(self.door.append(append))
+        backlog.enter(append.events, written)
+        return appended(append, await written)
+
+    def append_within(
+        self, connection: Any, append: Append
+    ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
+        """The middle of `append(…, connection=connection)`; to be awaited where the connection is."""
+        return self.door.append_within(connection, append)
+
+    def to_append(
+        self,
+        stream: Stream[E],
+        value: E,
+        *,
+        id: str | None,
+        time: datetime | None,
+        source: str,
+        trace_parent: str | None,
+    ) -> Append:
+        """What `append` writes."""
+        trace, now_ms = trace_of(trace_parent), self.door.clock.now_ms()
+        new = stream.new_event(value, self._draw(), now_ms, id=id, time=time, source=source, trace=trace)
+        return Append(stream.name, [new])
+
+    def to_append_batch(self, stream: Stream[E], values: Iterable[E], *, source: str) -> Append:
+        """What `append_batch` writes."""
+        drawn, now_ms, trace = self._draw(), self.door.clock.now_ms(), trace_of(None)
+        events = [
+            stream.new_event(
+                value, f"{drawn}-{number}", now_ms, id=None, time=None, source=source, trace=trace
+            )
+            for number, value in enumerate(values)
+        ]
+        return Append(stream.name, events)
 
     def subscription(self, handler: Handler[Any] | str, stream: str = "") -> Subscription:
         """A handle on the place of a handler in its stream; making it asks nothing.
@@ -70,5 +143,21 @@ class Streaming(ABC):
             return Subscription(lambda: self.door, stream, handler)
         return Subscription(lambda: self.door, handler.stream, handler.name)
 
+    def _open_backlog(self) -> Backlog:
+        _ = self.door  # says so when it is not open
+        if self._backlog is None:
+            self._backlog = Backlog()
+        return self._backlog
+
     def _draw(self) -> str:
         return self.door.source.bytes(16).hex()
+
+
+def appended(append: Append, outcome: list[Placed] | Clash) -> list[Appended]:
+    """What callers get. Raises DuplicateConflict."""
+    placed = placed_or_refuse(append, outcome)
+    return [Appended(position_text(one.position), one.is_duplicate) for one in placed]
+
+
+async def _first(append: Append, written: asyncio.Future[list[Placed] | Clash]) -> Appended:
+    return appended(append, await written)[0]

@@ -88,6 +88,12 @@ class TemporalDoor:
             hint=_HINT,
         )
 
+    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+        raise StoreError(
+            f"Nothing was appended to stream {append.stream!r}: a Temporal cluster keeps no event streams.",
+            hint=_HINT,
+        )
+
     async def _decide(self, new: NewRun, latest: RunRow) -> StartOutcome | None:
         """Say what becomes of a start whose id `latest` has; None when it may be started after it."""
         status = Status(latest.status)

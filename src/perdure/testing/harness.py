@@ -309,6 +309,10 @@ class _HarnessDoor:
     async def append(self, append: Append) -> list[Placed] | Clash:
         return await (await self._engine()).append(append)
 
+    async def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+        outcome = (await self._engine()).append_within(connection, append)
+        return await outcome if isawaitable(outcome) else outcome
+
     async def ask(self, message: Message) -> Reply:
         return await (await self._engine()).ask(message)
 

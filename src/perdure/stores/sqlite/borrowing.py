@@ -68,7 +68,7 @@ def _is_same_file(found: str, path: str) -> bool:
 
 def _other_library(connection: object, url: str) -> StoreError:
     return StoreError(
-        f"A run of store '{url}' cannot be started on a {name_of(connection)}: Python's sqlite3 is another "
+        f"Store '{url}' cannot be written to on a {name_of(connection)}: Python's sqlite3 is another "
         "SQLite than Perdure's, and two of them in one process lose each other's locks on a file, which may "
         "damage it. Nothing was written.",
         hint='Open the file with apsw, which Perdure uses: apsw.Connection("shop.db"). Or write your rows in '

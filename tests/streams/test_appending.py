@@ -1,0 +1,235 @@
+"""Ways to append: in the user's transaction, in a step's or a handler's, without waiting, with a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import apsw
+import pytest
+
+from perdure import (
+    Backpressure,
+    Client,
+    DuplicateConflict,
+    Engine,
+    Event,
+    OutsideRun,
+    PerdureError,
+    StepError,
+    StoreError,
+    Stream,
+    StreamError,
+    step,
+    workflow,
+)
+from perdure.streaming import backlog
+from perdure.testing import Harness
+from tests.streams.events import Paid, Placed
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def opened(harness: Harness) -> apsw.Connection:
+    connection = apsw.Connection(harness.url.removeprefix("sqlite:///"))
+    connection.execute("CREATE TABLE IF NOT EXISTS note (text TEXT)")
+    return connection
+
+
+def ids(harness: Harness, stream: str) -> list[str]:
+    return [event.id for event in harness.store.store.streams.events(stream, after=0, limit=100).events]
+
+
+async def test_what_is_appended_in_the_users_transaction_is_there_if_that_commits(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    seen = list[str]()
+
+    @orders.on()
+    async def note(event: Event[Any]) -> None:
+        seen.append(event.id)
+
+    await harness.open_once()
+    with opened(harness) as connection:
+        connection.execute("INSERT INTO note VALUES ('kept')")
+        await harness.append(orders, Placed("a"), id="kept", connection=connection)
+        await harness.append_batch(orders, [Paid("a"), Paid("b")], connection=connection)
+        within = ids(harness, orders.name)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO note VALUES ('lost')")
+    await harness.append(orders, Placed("a"), id="lost", connection=connection)
+    connection.execute("ROLLBACK")
+    await harness.until(lambda: len(seen) == 3)
+    rows = connection.execute("SELECT text FROM note").fetchall()
+    connection.close()
+
+    assert (within, rows) == ([], [("kept",)])
+    assert ids(harness, orders.name) == sorted(seen, key=lambda id: (id != "kept", id))
+    assert seen[0] == "kept"
+    assert note.name == "note"
+
+
+async def test_the_same_id_in_a_transaction_is_one_event_or_a_conflict(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    await harness.append(orders, Placed("a"), id="one")
+    with opened(harness) as connection:
+        connection.execute("INSERT INTO note VALUES ('kept')")
+        again = await harness.append(orders, Placed("a"), id="one", connection=connection)
+        with pytest.raises(DuplicateConflict):
+            await harness.append(orders, Placed("b"), id="one", connection=connection)
+    rows = connection.execute("SELECT text FROM note").fetchall()
+    connection.close()
+
+    assert again.is_duplicate
+    assert rows == [("kept",)]
+
+
+async def test_a_connection_without_a_transaction_or_to_another_file_is_refused(
+    harness: Harness, orders: Stream[Placed | Paid], tmp_path: Path
+) -> None:
+    await harness.open_once()
+    connection = opened(harness)
+    with pytest.raises(StoreError, match="no transaction"):
+        await harness.append(orders, Placed("a"), connection=connection)
+    connection.close()
+    with (
+        apsw.Connection(str(tmp_path / "other.db")) as other,
+        pytest.raises(StoreError, match="not to store"),
+    ):
+        await harness.append(orders, Placed("a"), connection=other)
+
+    assert ids(harness, orders.name) == []
+
+
+async def test_a_step_and_a_handler_append_in_their_own_transactions(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    @step(transaction=True)
+    def pays(order: str) -> str:
+        return orders.append_within(Paid(order)).position
+
+    @workflow
+    async def checks_out(order: str) -> str:
+        return await pays(order)
+
+    @orders.on(Placed, transaction=True)
+    def pays_at_once(event: Event[Placed], connection: Any) -> None:
+        orders.append_within(Paid(event.key))
+        if event.attempt == 1:
+            raise ValueError("not yet")
+
+    await harness.append(orders, Placed("a"))
+    position = await harness.run(checks_out("b"))
+    await harness.settle()
+    first = len(ids(harness, orders.name))
+    await harness.advance(5)
+    events = harness.store.store.streams.events(orders.name, after=0, limit=100).events
+
+    assert position.endswith("2")
+    assert (first, [event.key for event in events]) == (2, ["a", "b", "a"])
+    assert pays_at_once.name == "pays_at_once"
+
+
+async def test_append_within_says_where_it_belongs(harness: Harness, orders: Stream[Placed | Paid]) -> None:
+    @step
+    def pays(order: str) -> None:
+        with pytest.raises(StepError, match="transaction=True"):
+            orders.append_within(Paid(order))
+
+    @workflow
+    async def checks_out(order: str) -> None:
+        await pays(order)
+
+    await harness.run(checks_out("b"))
+    with pytest.raises(OutsideRun, match="append_within"):
+        orders.append_within(Paid("a"))
+
+
+async def test_what_is_appended_without_waiting_is_written_in_order_and_told(
+    tmp_path: Path, orders: Stream[Placed | Paid]
+) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    async with Engine(url, workflows=[], handlers=[]) as engine:
+        soon = engine.append_nowait(orders, Placed("a", 1), id="1")
+        await engine.append(orders, Placed("a", 2), id="2")
+        position = (await soon).position
+        clash = engine.append_nowait(orders, Placed("a", 3), id="1")
+        engine.append_nowait(orders, Placed("a", 4), id="4")
+        with pytest.raises(DuplicateConflict):
+            await clash
+        engine.append_nowait(orders, Placed("a", 5), id="5")
+    async with Client(url) as client:
+        client.append_nowait(orders, Placed("a", 6), id="6")
+    async with Client(url) as client:
+        page = await client.door.read(lambda store: store.streams.events(orders.name, after=0, limit=9))
+
+    assert position.endswith("1")
+    assert [event.id for event in page.events] == ["1", "2", "4", "5", "6"]
+
+
+async def test_above_the_bound_an_append_waits_and_one_that_cannot_wait_is_refused(
+    harness: Harness, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "EVENTS_MAX", 3)
+    await harness.open_once()
+    engine = harness.engine
+    harness.store.hold_up_commits()
+    soon = [engine.append_nowait(orders, Placed("a"), id=str(number)) for number in range(3)]
+    with pytest.raises(Backpressure, match=f"{orders.name}.*3 events") as refused:
+        engine.append_nowait(orders, Placed("a"), id="refused")
+    waiting = [
+        asyncio.create_task(engine.append(orders, Placed("a"), id=f"waits {number}")) for number in range(5)
+    ]
+    await harness.until(lambda: harness.store.held_up)
+    asked = engine._backlog
+    assert asked is not None
+    most = asked.events
+    harness.store.release_commits()
+    await asyncio.gather(*soon, *waiting)
+
+    assert isinstance(refused.value, StreamError)
+    assert (most, asked.events, asked.bytes) == (3, 0, 0)
+    assert ids(harness, orders.name) == ["0", "1", "2", *(f"waits {number}" for number in range(5))]
+
+
+async def test_bytes_are_bounded_too(
+    harness: Harness, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "BYTES_MAX", 1_000)
+    await harness.open_once()
+    harness.store.hold_up_commits()
+    soon = harness.engine.append_nowait(orders, Placed("a" * 900))
+    more = harness.engine.append_nowait(orders, Placed("a" * 900))
+    with pytest.raises(Backpressure, match=r"1,8\d\d bytes"):
+        harness.engine.append_nowait(orders, Placed("a"))
+    harness.store.release_commits()
+
+    assert (await soon).position < (await more).position
+
+
+async def test_an_event_keeps_the_trace_that_it_is_given_or_that_of_the_current_span(
+    harness: Harness, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = list[str]()
+
+    @orders.on(order="stream")
+    async def note(event: Event[Any]) -> None:
+        traces.append(event.trace_parent)
+
+    span = SimpleNamespace(is_valid=True, trace_id=0xA, span_id=0xB, trace_flags=1)
+    fake = SimpleNamespace(get_current_span=lambda: SimpleNamespace(get_span_context=lambda: span))
+    await harness.append(orders, Placed("a"), trace_parent=TRACE)
+    await harness.append(orders, Placed("a"))
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", fake)  # type: ignore[arg-type]
+    await harness.append(orders, Placed("a"))
+    await harness.append(orders, Placed("a"), trace_parent="")
+    with pytest.raises(PerdureError, match="traceparent"):
+        await harness.append(orders, Placed("a"), trace_parent="mine")
+    await harness.settle()
+
+    assert traces == [TRACE, "", f"00-{0xA:032x}-{0xB:016x}-01", ""]
+    assert note.name == "note"
