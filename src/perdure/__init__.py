@@ -68,22 +68,24 @@ from .errors import (
     WorkflowNotRegistered,
 )
 from .runtime.attempt import StepInfo
+from .streaming.cloudevents import CloudEvent
 from .streaming.subscription import ParkedEvent, Subscription
 from .views import RunPage, RunStatus, RunView
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Appended", "Attempt", "Backpressure", "BoundaryError", "Child", "Client", "ConflictError",
-    "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine", "Event", "ForeignError",
-    "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable",
-    "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge", "PerdureError", "Retry", "Run",
-    "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound",
-    "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "Signal", "State",
-    "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
-    "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs",
-    "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError",
-    "Subscription", "SubscriptionNotFound", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
+    "Appended", "Attempt", "Backpressure", "BoundaryError", "Child", "Client", "CloudEvent",
+    "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine", "Event",
+    "ForeignError", "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable",
+    "NotAwaited", "NotDecodable", "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge",
+    "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts",
+    "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut",
+    "RunView", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
+    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
+    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable",
+    "StoreUnreachable", "StoreVersionError", "Stream", "StreamError", "Subscription",
+    "SubscriptionNotFound", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
     "WorkflowNotRegistered", "compensate", "continue_as_new", "event", "now", "patched", "random",
     "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
 ]  # fmt: skip

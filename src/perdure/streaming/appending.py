@@ -15,6 +15,7 @@ from ..blocks.stream import Stream, placed_or_refuse
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from .backlog import Backlog
+from .cloudevents import CloudEvent
 from .subscription import Subscription
 from .tracing import trace_of
 
@@ -91,6 +92,21 @@ class Streaming(ABC):
         written = asyncio.ensure_future(self.door.append(append))
         backlog.enter(append.events, written)
         return asyncio.ensure_future(_first(append, written))
+
+    async def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
+        """Append what came as a CloudEvent, with the id, source, time and trace that it has.
+
+        Delivered again, it is the same event. Its key is that which the stream gives to its value.
+        Raises NotDecodable for one that does not fit the stream's types; otherwise as `append`.
+        """
+        return await self.append(
+            stream,
+            event.read(stream),
+            id=event.id,
+            time=event.time,
+            source=event.source_in(stream),
+            trace_parent=event.traceparent,
+        )
 
     async def _append(self, append: Append, connection: Any) -> list[Appended]:
         if connection is not None:
