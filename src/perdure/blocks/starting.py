@@ -14,6 +14,7 @@ from .options import Seconds, as_tags, as_text, to_ms
 from .workflow import Workflow, WorkflowCall
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 OnConflict = Literal["return", "raise", "cancel"]
 Reuse = Literal["never", "if_failed", "always"]
@@ -130,13 +131,13 @@ def closed_run(row: RunRow) -> RunClosed:
     )
 
 
-def refuse_awaited(started: StartOutcome | Awaitable[StartOutcome], connection: object) -> StartOutcome:
-    """What became of a start. Raises PerdureError if that would have to be awaited."""
-    if isinstance(started, StartOutcome):
-        return started
-    if isinstance(started, Coroutine):
-        started.close()
+def refuse_awaited(outcome: T | Awaitable[T], connection: object, what: str) -> T:
+    """What became of what was written on a connection. Raises PerdureError if it would have to be awaited."""
+    if not isinstance(outcome, Awaitable):
+        return outcome
+    if isinstance(outcome, Coroutine):
+        outcome.close()
     raise PerdureError(
-        f"start(): {type(connection).__qualname__} is a connection that is awaited. Nothing was written.",
+        f"{what}: {type(connection).__qualname__} is a connection that is awaited. Nothing was written.",
         hint="Use perdure.Engine or perdure.Client, and await; or give a connection that blocks.",
     )

@@ -109,9 +109,13 @@ class Streaming(ABC):
         )
 
     async def _append(self, append: Append, connection: Any) -> list[Appended]:
-        if connection is not None:
-            within = self.append_within(connection, append)
-            return appended(append, await within if isawaitable(within) else within)
+        if connection is None:
+            return await self.write_append(append)
+        within = self.append_within(connection, append)
+        return appended(append, await within if isawaitable(within) else within)
+
+    async def write_append(self, append: Append) -> list[Appended]:
+        """The rest of `append` without a connection."""
         backlog = self._open_backlog()
         await backlog.wait()
         written = asyncio.ensure_future(self.door.append(append))
