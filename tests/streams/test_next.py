@@ -15,12 +15,15 @@ from perdure import (
     NotSerialisable,
     OutsideRun,
     Stream,
+    StreamError,
     continue_as_new,
     workflow,
 )
 from perdure.stores.sqlite import awaiting
 from perdure.testing import Harness, crash_everywhere
 from tests.streams.events import Paid, Placed
+
+only_sqlite = pytest.mark.parametrize("harness", ["sqlite"], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ async def waits_a_while(parcel: str) -> list[str]:
     return places
 
 
+@only_sqlite
 async def test_a_run_hears_of_the_event_that_it_waits_for_and_of_no_other(harness: Harness) -> None:
     run = await harness.start(waits_for("a"))
     other = await harness.start(waits_for("b"))
@@ -68,6 +72,7 @@ async def test_a_run_hears_of_the_event_that_it_waits_for_and_of_no_other(harnes
     assert (await other.status()).name == "RUNNING"
 
 
+@only_sqlite
 async def test_an_event_that_came_before_the_wait_counts(harness: Harness) -> None:
     await harness.append_batch(arrivals, [Arrived("b", "x"), Arrived("a", "early"), Arrived("a", "later")])
     run = await harness.start(waits_twice("a"))
@@ -75,6 +80,7 @@ async def test_an_event_that_came_before_the_wait_counts(harness: Harness) -> No
     assert await run.result() == ["early", "later"]
 
 
+@only_sqlite
 async def test_each_event_is_given_once_in_their_order_over_a_crash(harness: Harness) -> None:
     await harness.append(arrivals, Arrived("a", "1"))
     run = await harness.start(waits_twice("a"), id="one")
@@ -86,6 +92,7 @@ async def test_each_event_is_given_once_in_their_order_over_a_crash(harness: Har
     assert await run.result() == ["1", "2"]
 
 
+@only_sqlite
 async def test_an_event_that_comes_after_a_call_has_given_up_is_the_next_calls(harness: Harness) -> None:
     run = await harness.start(waits_a_while("a"))
     await harness.settle()
@@ -95,6 +102,7 @@ async def test_an_event_that_comes_after_a_call_has_given_up_is_the_next_calls(h
     assert await run.result() == ["late", "1", "2"]
 
 
+@only_sqlite
 async def test_calls_at_once_are_given_different_events(harness: Harness) -> None:
     @workflow
     async def waits_at_once() -> list[str]:
@@ -110,6 +118,7 @@ async def test_calls_at_once_are_given_different_events(harness: Harness) -> Non
     assert sorted(await run.result()) == ["1", "2", "3"]
 
 
+@only_sqlite
 async def test_a_call_that_is_cancelled_while_it_asks_loses_no_event(harness: Harness) -> None:
     @workflow
     async def gives_up_at_once() -> list[str]:
@@ -125,6 +134,7 @@ async def test_a_call_that_is_cancelled_while_it_asks_loses_no_event(harness: Ha
     assert await run.result() == ["1", "2"]
 
 
+@only_sqlite
 async def test_a_run_that_continues_as_new_is_not_given_the_same_event_again(harness: Harness) -> None:
     @workflow
     async def goes_on(seen: list[str]) -> list[str]:
@@ -144,6 +154,7 @@ async def test_a_run_that_continues_as_new_is_not_given_the_same_event_again(har
     assert await run.result() == ["1", "2", "late", "3"]
 
 
+@only_sqlite
 async def test_events_that_were_there_before_anybody_asked_are_entered_a_part_at_a_time(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +170,7 @@ async def test_events_that_were_there_before_anybody_asked_are_entered_a_part_at
     assert await late.result() == "now"
 
 
+@only_sqlite
 async def test_an_event_that_comes_twice_is_given_once(harness: Harness) -> None:
     run = await harness.start(waits_twice("a"))
     await harness.settle()
@@ -170,6 +182,7 @@ async def test_an_event_that_comes_twice_is_given_once(harness: Harness) -> None
     assert await run.result() == ["1", "2"]
 
 
+@only_sqlite
 async def test_what_a_run_is_given_names_the_event(harness: Harness) -> None:
     @workflow
     async def names() -> list[str]:
@@ -191,6 +204,7 @@ async def test_what_a_run_is_given_names_the_event(harness: Harness) -> None:
     assert await run.result() == ["one", "till", "Arrived", "a", "arrivals", appended.position, key]
 
 
+@only_sqlite
 async def test_a_run_that_has_ended_waits_for_nothing(harness: Harness) -> None:
     run = await harness.start(waits_a_while("a"), id="one")
     await harness.settle()
@@ -202,6 +216,7 @@ async def test_a_run_that_has_ended_waits_for_nothing(harness: Harness) -> None:
     assert left == 0
 
 
+@only_sqlite
 async def test_what_cannot_be_waited_for_is_named(harness: Harness, orders: Stream[Placed | Paid]) -> None:
     @workflow
     async def waits_for_no_field() -> None:
@@ -229,6 +244,7 @@ async def test_what_cannot_be_waited_for_is_named(harness: Harness, orders: Stre
     assert isinstance(another_type.value.__cause__, DefinitionError)
 
 
+@only_sqlite
 async def test_an_event_of_another_process_reaches_a_run_that_waits(harness: Harness) -> None:
     run = await harness.start(waits_for("a"))
     await harness.settle()
@@ -262,3 +278,14 @@ async def test_wherever_a_run_is_crashed_it_is_given_the_same_events() -> None:
 
     assert set(map(tuple, found)) == {("1", "2", "3")}
     assert crashes.runs > 20
+
+
+@pytest.mark.parametrize("harness", ["postgres"], indirect=True)
+async def test_on_postgresql_it_is_refused_and_the_worker_goes_on(harness: Harness) -> None:
+    @workflow
+    async def tries() -> str:
+        with pytest.raises(StreamError, match="PostgreSQL"):
+            await arrivals.next(Arrived)
+        return (await arrivals.append(Arrived("a"))).position
+
+    assert await harness.run(tries())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 from typing import Any
 
 import apsw
@@ -23,19 +23,9 @@ from perdure.core.events import DeadKind
 from perdure.stores.base import Batch
 from perdure.testing import Harness
 from tests.streams.events import Paid, Placed, parked
+from tests.streams.notes import Notes
 
-Kill = Callable[[Harness, int], None]
-
-
-def note(connection: Any, text: str) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS note (text TEXT)")
-    connection.execute("INSERT INTO note VALUES (?)", (text,))
-
-
-def notes(harness: Harness) -> list[str]:
-    """What the user's own table holds, as another process sees it."""
-    with apsw.Connection(harness.url.removeprefix("sqlite:///")) as connection:
-        return [text for (text,) in connection.execute("SELECT text FROM note ORDER BY rowid")]
+only_sqlite = pytest.mark.parametrize("harness", ["sqlite"], indirect=True)
 
 
 class Death:
@@ -67,10 +57,11 @@ async def test_what_a_handler_writes_is_there_once_whichever_commit_the_worker_d
 
     @orders.on(Placed, transaction=True)
     def writes(event: Event[Placed], connection: Any) -> None:
-        note(connection, f"{event.key}{event.data.amount}")
+        notes.write(connection, f"{event.key}{event.data.amount}")
 
     for number in range(1, 100):
         async with Harness(time_flies=True) as harness:
+            notes = Notes(harness)
             death = Death(harness, number, before=before)
             appending = asyncio.gather(
                 *(harness.append(orders, Placed(one[0], int(one[1])), id=one) for one in wanted),
@@ -84,7 +75,7 @@ async def test_what_a_handler_writes_is_there_once_whichever_commit_the_worker_d
                 *(harness.append(orders, Placed(one[0], int(one[1])), id=one) for one in wanted)
             )
             await harness.settle()
-            found = notes(harness)
+            found = notes.read()
         assert sorted(found) == wanted, f"death at commit {number}"
         assert [one for one in found if one[0] == "a"] == wanted[:3], f"death at commit {number}"
         deaths += death.has_come
@@ -98,33 +89,39 @@ async def test_what_a_handler_writes_is_there_once_whichever_commit_the_worker_d
 async def test_a_handler_that_fails_undoes_its_own_writes_alone_and_is_tried_again(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
+    await harness.open_once()
+    notes = Notes(harness)
+
     @orders.on(transaction=True, retry=Retry(attempts=2, delay=10, jitter=False))
     def writes(event: Event[Placed], connection: Any) -> None:
-        note(connection, f"{event.key} {event.attempt}")
+        notes.write(connection, f"{event.key} {event.attempt}")
         if event.key == "bad" or (event.key == "late" and event.attempt == 1):
             raise ValueError("no")
 
-    await harness.open_once()
+    await harness.restart()
     await harness.append_batch(orders, [Placed("bad"), Placed("good"), Placed("late")])
     await harness.settle()
-    first = notes(harness)
+    first = notes.read()
     await harness.advance(10)
     await harness.crash()
     await harness.settle()
 
-    assert (first, notes(harness)) == (["good 1"], ["good 1", "late 2"])
+    assert (first, notes.read()) == (["good 1"], ["good 1", "late 2"])
     assert await parked(harness, orders.name, writes.name) == [(1, DeadKind.FAILED)]
 
 
+@only_sqlite
 async def test_a_commit_that_is_refused_and_written_later_has_the_writes_once(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
     calls = list[str]()
+    await harness.open_once()
+    notes = Notes(harness)
 
     @orders.on(transaction=True)
     def writes(event: Event[Placed], connection: Any) -> None:
         calls.append(event.key)
-        note(connection, event.key)
+        notes.write(connection, event.key)
         if len(calls) == 1:
             raise apsw.FullError("no space")
 
@@ -134,13 +131,16 @@ async def test_a_commit_that_is_refused_and_written_later_has_the_writes_once(
     await harness.crash()
     await harness.settle()
 
-    assert (calls, sorted(notes(harness))) == (["a", "a", "b"], ["a", "b"])
+    assert (calls, sorted(notes.read())) == (["a", "a", "b"], ["a", "b"])
     assert writes.name == "writes"
 
 
 async def test_a_run_started_in_a_handlers_transaction_is_there_with_what_it_wrote(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
+    await harness.open_once()
+    notes = Notes(harness)
+
     @workflow
     async def ships_one(order: str) -> str:
         return f"shipped {order}"
@@ -148,7 +148,7 @@ async def test_a_run_started_in_a_handlers_transaction_is_there_with_what_it_wro
     @orders.on(transaction=True, retry=Retry(attempts=2, delay=10, jitter=False))
     def writes(event: Event[Placed], connection: Any) -> None:
         run_id = start_within(ships_one(event.key))
-        note(connection, run_id)
+        notes.write(connection, run_id)
         if event.attempt == 1:
             raise ValueError("not yet")
 
@@ -156,7 +156,7 @@ async def test_a_run_started_in_a_handlers_transaction_is_there_with_what_it_wro
     await harness.settle()
     before = await harness.list()
     await harness.advance(10)
-    (run_id,) = notes(harness)
+    (run_id,) = notes.read()
 
     assert len(before.runs) == 0
     assert await (await harness.get(run_id, ships_one)).result() == "shipped 17"
@@ -164,6 +164,7 @@ async def test_a_run_started_in_a_handlers_transaction_is_there_with_what_it_wro
     assert writes.name == "writes"
 
 
+@only_sqlite
 async def test_a_handler_may_not_write_to_perdures_tables_nor_end_the_transaction(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
@@ -190,3 +191,27 @@ def test_what_cannot_be_called_with_an_event_and_a_connection_is_refused(
         orders.on(Placed)(takes_two)
     with pytest.raises(DefinitionError, match=r"awaits.*async"):
         orders.on(Placed, transaction=True)(awaits)
+
+
+async def test_a_commit_whose_answer_is_lost_has_a_handlers_writes_once(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    await harness.open_once()
+    notes = Notes(harness)
+
+    @orders.on(transaction=True)
+    def writes(event: Event[Placed], connection: Any) -> None:
+        notes.write(connection, event.key)
+
+    await harness.append_batch(orders, [Placed(key) for key in "abc"])
+    await harness.until(lambda: harness.engine.is_quiet)
+    harness.store.fail_after_commit()
+    with contextlib.suppress(StoreUnavailable):
+        await harness.append(orders, Placed("d"))
+        await harness.settle()
+    await harness.crash()
+    await harness.settle()
+
+    assert sorted(notes.read())[:3] == ["a", "b", "c"]
+    assert len(set(notes.read())) == len(notes.read())
+    assert writes.name == "writes"

@@ -16,7 +16,8 @@ from ..codec.hints import is_model
 from ..codec.json import decoder, encode
 from ..core.events import EventRow
 from ..core.mailbox import Mailbox
-from ..errors import DefinitionError, NotDecodable, NotSerialisable
+from ..core.retry import Retry
+from ..errors import DefinitionError, NotDecodable, NotSerialisable, StreamError
 from ..stores.correlation import Wanted, event_from_text, wanted
 from .options import Seconds, to_ms
 from .signal import standing_host
@@ -68,7 +69,7 @@ async def _ask(mailbox: Mailbox, wait: Wanted) -> None:
             return
 
 
-@step(name="next_event", transaction=True)
+@step(name="next_event", transaction=True, retry=Retry(give_up_on=(StreamError,)))
 def _next_event(wait: Wanted) -> tuple[str | None, bool]:
     """Look for an event that came before, or have it sent when it comes."""
     info = step_info()

@@ -26,7 +26,16 @@ import msgspec
 from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
 from ..core.records import Message, NewRun, Record, RunRow
 from .rows import (
-    AttemptRow, ClaimedJob, Handling, JobRow, JobStand, Lease, Reply, RunEnd, StateRow, WorkerRow,
+    AttemptRow,
+    ClaimedJob,
+    Handling,
+    JobRow,
+    JobStand,
+    Lease,
+    Reply,
+    RunEnd,
+    StateRow,
+    WorkerRow,
 )  # fmt: skip
 from .sight import Reading, Sight
 

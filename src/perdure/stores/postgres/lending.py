@@ -14,21 +14,38 @@ from contextlib import contextmanager
 from psycopg.errors import SerializationFailure
 from psycopg.pq import TransactionStatus
 
+from ...core.events import LaneMark
 from ...errors import StepError
 from ..base import Batch
-from ..transactions import do_transactions
+from ..transactions import do_handlings, do_transactions
 from .connection import Link
 
 
-def do_transactions_on(link: Link, batch: Batch) -> None:
-    """Do the work of a batch's transactions, in the transaction that the link is in."""
+def do_transactions_on(link: Link, batch: Batch, *, lease: int) -> list[LaneMark]:
+    """Do the work of a batch's steps and handlers, in the transaction that the link is in.
+
+    Gives the marks of the handlers' lanes, as far as these are the lease's.
+    """
     do_transactions(batch, link.connection, lambda: _savepoint(link))
+    handled = do_handlings(
+        batch,
+        link.connection,
+        lambda: _savepoint(link),
+        lambda subscription, lane: _stand(link, subscription, lane, lease=lease),
+    )
     if link.connection.info.transaction_status == TransactionStatus.INTRANS:
-        return
-    for transaction in batch.transactions:
-        if transaction.failed is not None:
-            transaction.work = _refuse  # for good: the others may not pay for it
+        return handled
+    for work in (*batch.transactions, *batch.handlings):
+        if work.failed is not None:
+            work.work = _refuse  # for good: the others may not pay for it
     raise SerializationFailure("a step has ended the transaction that its result was to be written in")
+
+
+def _stand(link: Link, subscription: int, lane: int, *, lease: int) -> LaneMark | None:
+    if link.connection.info.transaction_status != TransactionStatus.INTRANS:
+        return None  # a step has ended the transaction: all is undone
+    found = link.rows("lane_stand", subscription, lane, lease)
+    return LaneMark(found[0][0], tuple(found[0][1]), subscription, lane) if found else None
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from ...core.events import (
     Placed,
     SubscriptionRow,
 )
-from ...errors import StoreError
+from ...errors import StoreError, StreamError
 from ..base import Lease
+from ..correlation import Found, Wanted
 from ..streams import lane_of_key
 from .appending import Appends, stream_number
 from .arrays import numbers, payloads, texts
@@ -68,6 +69,14 @@ class Streams:
         (outcome,) = Appends(link, [append], self.set_clock).finish()
         link.has_appended = True
         return outcome
+
+    def ask_within(self, connection: Any, wanted: Wanted, run_id: str) -> Found:
+        """Refused so far, and not as an error of the store: that would be the end of the worker."""
+        raise StreamError(
+            f"Run {run_id!r} cannot wait for an event of stream {wanted.stream!r}: on PostgreSQL that is not "
+            "there yet.",
+            hint="Send the run a signal from a handler of the stream; or keep its runs in an SQLite file.",
+        )
 
     def _prepare_fully(self, append: Append) -> None:
         self.prepare([append])

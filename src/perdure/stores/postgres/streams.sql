@@ -89,6 +89,9 @@ UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[]
 FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[]) AS given (cursor, done, subscription, lane)
 WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.lease = $5
 
+-- name: lane_stand
+SELECT cursor, done FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3
+
 -- name: insert_dead
 INSERT INTO {s}.dead (subscription, pos, lane, key, kind, attempts, failure, at_ms)
 SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::int8[])

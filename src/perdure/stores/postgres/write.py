@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from psycopg.errors import UniqueViolation
 
+from ...core.events import LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, RunEnd
 from .arrays import numbers, payloads, texts
@@ -40,7 +41,8 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
     """Write all of `batch`, under a lease that is checked first. Raises LeaseLost."""
     starts = sent = appends = None
     try:
-        with _opened(link, batch, lease):
+        opened, handled = _open(link, batch, lease)
+        with opened:
             _write_ends(link, batch.ends, lease=lease.lease.number)
             if batch.starts:
                 continued = any(end.status == Status.CONTINUED for end in batch.ends)
@@ -50,8 +52,8 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
                 sent = Sent(link, batch.messages, lease=lease.lease.number)
             if batch.appends:
                 appends = streams.send(link, batch.appends)
-            if batch.lanes:
-                write_lanes(link, batch.lanes, lease=lease.lease.number)
+            if batch.lanes or handled:
+                write_lanes(link, [*batch.lanes, *handled], lease=lease.lease.number)
             if batch.dead:
                 write_dead(link, batch.dead)
             if batch.leases:
@@ -69,7 +71,7 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
     appended = appends.finish() if appends else []
     _note_witness(link, batch)
     link.leaves_trace = link.witness is not None or bool(
-        batch.leases or batch.forgotten or batch.lanes or batch.dead
+        batch.leases or batch.forgotten or batch.lanes or batch.dead or handled
     )
     for_others = bool(
         batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
@@ -78,14 +80,14 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
     return Written(Committed(outcomes, positions, appended), for_others)
 
 
-def _opened(link: Link, batch: Batch, lease: Fence) -> AbstractContextManager[None]:
-    """A transaction in which the work of steps, if there is any, has been done; it goes on sending rows."""
-    if not batch.transactions:
-        return link.transaction(lease)
+def _open(link: Link, batch: Batch, lease: Fence) -> tuple[AbstractContextManager[None], list[LaneMark]]:
+    """A transaction in which the work of steps and handlers has been done; and the marks of their lanes."""
+    if not (batch.transactions or batch.handlings):
+        return link.transaction(lease), []
     with link.transaction(lease):
         pass
-    do_transactions_on(link, batch)
-    return link.sending()
+    handled = do_transactions_on(link, batch, lease=lease.lease.number)
+    return link.sending(), handled
 
 
 def write_submission(link: Link, batch: Batch, gate: Gate, streams: Streams) -> Written:
