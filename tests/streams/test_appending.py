@@ -89,7 +89,8 @@ async def test_a_connection_that_is_awaited_appends_too(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
     await harness.open_once()
-    async with await psycopg.AsyncConnection.connect(harness.url[: harness.url.index("schema=") - 1]) as connection:
+    database = harness.url[: harness.url.index("schema=") - 1]
+    async with await psycopg.AsyncConnection.connect(database) as connection:
         await harness.append(orders, Placed("a"), id="one", connection=connection)
         within = ids(harness, orders.name)
     await harness.settle()

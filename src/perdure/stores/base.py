@@ -111,8 +111,7 @@ class Batch(msgspec.Struct):
     """How far lanes of event streams are. A later mark of a lane replaces an earlier one."""
     dead: list[DeadEvent] = []
     """Events that are parked."""
-    handlings: list[Handling] = []
-    """Come right after the transactions. One that fails, or whose lane is not the lease's, marks nothing."""
+    handlings: list[Handling] = []  # come right after the transactions
     leases: int = 0
     """Renew the lease until this time; 0: leave it."""
 
