@@ -37,8 +37,10 @@ INSERT INTO {s}.event SELECT 3 + n % 2, n, 'e' || n, '', 'placed', 1, 'k', n, n,
     CASE WHEN n % 2 = 0 THEN int8send(n) END
 FROM generate_series(1, {events}) AS n;
 INSERT INTO {s}.subscription SELECT n, 3, 'handler-' || n, 16 FROM generate_series(1, 100) AS n;
-INSERT INTO {s}.lane SELECT n, lane, 1, 0, '{{}}' FROM generate_series(1, 100) AS n, generate_series(0, 15) AS lane;
-INSERT INTO {s}.dead SELECT 1 + n % 100, n, n % 16, 'k' || n % 9, 1, 1, NULL, n FROM generate_series(1, {events}, 10) AS n;
+INSERT INTO {s}.lane SELECT n, lane, 1, 0, '{{}}'
+FROM generate_series(1, 100) AS n, generate_series(0, 15) AS lane;
+INSERT INTO {s}.dead SELECT 1 + n % 100, n, n % 16, 'k' || n % 9, 1, 1, NULL, n
+FROM generate_series(1, {events}, 10) AS n;
 """
 
 

@@ -13,7 +13,8 @@ from itertools import zip_longest
 import msgspec
 
 from ..errors import StoreCorrupt
-from ..stores.base import MoveCursor, MovePage, Reply, Store, WholeRun
+from ..stores.base import MoveCursor, MovePage, Reply, Store
+from ..stores.rows import WholeRun
 
 PAGE_ROWS_MAX = 500
 PAGE_BYTES_MAX = 8 * 1024 * 1024

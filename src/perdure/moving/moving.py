@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ..errors import StoreCorrupt, StoreError
-from ..stores.base import Damage, MoveCursor, MoveMark, RunQuery, Store
+from ..stores.base import MoveCursor, MoveMark, RunQuery, Store
 from ..stores.moves import closed, refuse_other_mark
+from ..stores.rows import Damage
 from .comparing import Counts, Part, compare, pages
 from .marking import change, is_same, new_mark, opened, refuse_runs, refuse_strangers, refuse_workers
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..errors import StoreCorrupt, StoreError, StoreInUse, StoreMoved
-from .base import Damage, MoveMark, Store
+from .base import MoveMark, Store
+from .rows import Damage
 
 K = TypeVar("K", int, str)
 V = TypeVar("V")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from ..core.records import Message, Record, RunRow
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -136,3 +138,69 @@ class Handling(msgspec.Struct):
     told: Callable[[Exception | None], None]
     """For the committer: who waits for it."""
     failed: Exception | None = None
+
+
+class MoveMark(NamedTuple):
+    """What a store says of the last move that it took part in; see `perdure.moving`."""
+
+    stage: Literal["moving", "moved", "arriving", "arrived"]
+    """The first two stand in the store that is left, the others in the one that is moved to."""
+    move: str
+    """Which move: the same in both stores."""
+    turn: int
+    """How often it was gone on with. Whoever knows only an earlier turn writes nothing more."""
+    other: str
+    """The `address` of the store at the other end."""
+    at_ms: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody but the move may write to the store."""
+        return self.stage != "arrived"
+
+
+class WholeRun(NamedTuple):
+    """A run with all that any table holds of it."""
+
+    row: RunRow
+    """Free: its `lease` is 0."""
+    is_latest: bool
+    """Whether it is the latest generation of its id."""
+    tags: list[tuple[str, str]]
+    records: list[Record]
+    attempts: list[AttemptRow]
+    jobs: list[JobRow]
+    """Free, and with no crash."""
+    states: list[StateRow]
+    messages: list[Message]
+    """In order of arrival. Where they are written they get new positions, in this order."""
+    requests: list[str]
+    """The ids of messages that it has had. All lists are sorted."""
+
+
+class Damage(NamedTuple):
+    """Something that cannot be read."""
+
+    run: int
+    """The number of the run that it belongs to; 0 for a reply, which belongs to none."""
+    what: str
+
+
+class MoveCursor(NamedTuple):
+    """How far a store has been read: all runs up to a number, then all replies up to a request."""
+
+    run: int = 0
+    request: str = ""
+
+
+class MovePage(NamedTuple):
+    """A part of all that a store holds. The one after the last has neither runs, replies nor damage."""
+
+    runs: list[WholeRun]
+    replies: list[Reply]
+    damage: list[Damage]
+    """In place of what is damaged."""
+    last_number: int
+    """The last number that was given to any run, also to one that was removed since."""
+    after: MoveCursor
+    """Ask for those after this next."""

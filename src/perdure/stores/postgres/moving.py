@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.records import Message, Record
-from ..base import AttemptRow, JobRow, MoveCursor, MoveMark, MovePage, Reply, StateRow, WholeRun
+from ..base import AttemptRow, JobRow, MoveCursor, MoveMark, MovePage, Reply, StateRow
 from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..rows import WholeRun
 from .arrays import numbers, payloads, texts
 from .connection import Database, Link
 from .gate import Gate, found_mark

@@ -13,8 +13,9 @@ from typing import Any
 
 import apsw
 
-from ..base import MoveCursor, MoveMark, MovePage, Reply, WholeRun
+from ..base import MoveCursor, MoveMark, MovePage, Reply
 from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..rows import WholeRun
 from . import blobs
 from .blobs import write_rows
 from .checksums import ATTEMPT, JOB, MESSAGE, RECORD, REPLY, RUN_PAYLOADS, STATE, run_checksums
