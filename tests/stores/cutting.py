@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
+_SYNC = b"S\0\0\0\4"
 Where = Literal["before", "after", "silently"]
 
 
@@ -28,6 +29,8 @@ class Way:
         self.is_blocked = False
         self.calls = 0
         """How often somebody has connected."""
+        self.syncs = 0
+        """How often a client has waited for all that it asked: once a round trip."""
         self._replaced = b"", b""
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -82,6 +85,7 @@ class Way:
     def _forth(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65_536):
+                self.syncs += data.count(_SYNC)
                 if self._is_to_be_cut(data):
                     if self._where == "after":
                         _shut_one_way(client)

@@ -52,6 +52,11 @@ def far(way: Way, store: PostgresStore) -> Iterator[PostgresStore]:
     opened.close()
 
 
+def attempt(run: int) -> AttemptRow:
+    """An attempt, which may be written twice and is there once."""
+    return AttemptRow(run, "0/0/charge", 1, None, None, 1)
+
+
 def batch_with_all(run: int) -> Batch:
     """A batch that would leave more than one trace if it were written twice."""
     return Batch(
@@ -67,6 +72,7 @@ BATCHES = {
     "messages": lambda run: Batch(messages=[signal(run), signal(run, request="q")]),
     "unnamed messages": lambda run: Batch(messages=[signal(run)]),
     "ends": lambda run: Batch(ends=[end(run)]),
+    "records": lambda run: Batch(records=[record(run, 0)], attempts=[attempt(run)]),
 }
 
 

@@ -15,7 +15,7 @@ from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.arrays import numbers
 from perdure.stores.postgres.connection import Link
 from perdure.stores.postgres.write import write_batch
-from tests.stores.build import new_run, record, start
+from tests.stores.build import new_run, record, signal, start
 
 
 @pytest.fixture
@@ -32,7 +32,10 @@ def claim(store: PostgresStore, lease: Lease, *, now_ms: int) -> list[int]:
 
 
 class StoppedCommit:
-    """A commit that is stopped when all is written but the COMMIT, and then lets another worker act."""
+    """A commit that is stopped when all is written but the COMMIT, and then lets another worker act.
+
+    Its batch must be one that needs answers, such as where a message went: or else it is one message.
+    """
 
     def __init__(self, store: PostgresStore, lease: Lease, batch: Batch) -> None:
         self.store, self.lease, self.batch = store, lease, batch
@@ -60,7 +63,7 @@ def test_a_lease_is_not_ended_while_a_commit_under_it_is_under_way(stores: list[
     run = start(first, lease)
     claimed: list[list[int]] = []
 
-    stopped = StoppedCommit(first, lease, Batch(records=[record(run, 0)]))
+    stopped = StoppedCommit(first, lease, Batch(records=[record(run, 0)], messages=[signal(run)]))
     stopped.run([lambda: claimed.append(claim(second, heir, now_ms=10_000))])
 
     assert claimed == [[]]
@@ -82,7 +85,7 @@ def test_a_worker_that_is_stopped_in_the_midst_of_a_commit_does_not_hold_up_its_
             if taken:
                 return
 
-    stopped = StoppedCommit(first, lease, Batch(records=[record(run, 0)]))
+    stopped = StoppedCommit(first, lease, Batch(records=[record(run, 0)], messages=[signal(run)]))
     with pytest.raises(LeaseLost, match="'first'"):
         stopped.run([take_over])
 

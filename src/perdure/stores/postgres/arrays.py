@@ -8,7 +8,7 @@ another prepared statement.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from psycopg import Connection
@@ -71,6 +71,17 @@ def payloads(values: Iterable[bytes | None]) -> _Payloads:
     return _Payloads(b"".join(parts))
 
 
+def typed(bindings: Sequence[Any]) -> tuple[tuple[int, ...], list[bytes | None]]:
+    """The types of what is bound to a statement, and its values as they are sent."""
+    types: list[int] = []
+    values: list[bytes | None] = []
+    for value in bindings:
+        kind, pack = _SENT[type(value)]
+        types.append(kind)
+        values.append(value if pack is None else pack(value))
+    return tuple(types), values
+
+
 def encoded(value: str) -> bytes:
     """UTF-8. Raises StoreError for what PostgreSQL cannot keep as text."""
     try:
@@ -80,6 +91,14 @@ def encoded(value: str) -> bytes:
     if 0 in data:
         raise _unfit(value, "a NUL character")
     return data
+
+
+_SENT: Final[dict[type, tuple[int, Callable[[Any], bytes] | None]]] = {
+    _Numbers: (1016, None), _Texts: (1009, None), _Payloads: (1001, None), bytes: (_BYTEA, None),
+    type(None): (0, None), int: (_INT8, struct.Struct(">q").pack), str: (_TEXT, encoded),
+    bool: (16, struct.Struct(">?").pack),
+}  # fmt: skip
+"""The number of the type in the server, and how a value is made its binary form; None: it is that."""
 
 
 def adapt(connection: Connection[Any]) -> None:

@@ -2,9 +2,16 @@
 
 A write is a function that may be called again: it is, when its transaction was surely
 not written and the failure passes by itself (the server restarts, a deadlock).
-Everything but the COMMIT goes first, so the answer and the number of the transaction are
-known when COMMIT is sent. A connection that breaks then is no riddle: the
-server is asked what became of that transaction. Nothing is ever written twice.
+A connection that breaks at its COMMIT is no riddle, for one of two reasons.
+
+- Where answers are needed before the end, everything but the COMMIT goes first. So the number of the
+  transaction is known when COMMIT is sent, and the server is asked what became of it.
+- Where none are, all goes as one message (`Link.whole`). The server is told to end that session;
+  once it has gone, nothing of it can come any more, and it is looked for a record of the transaction, which
+  nobody else can have written while the lease is held. So only who holds a lease, writes a record, and
+  knows which process of the server it speaks to may do this.
+
+Nothing is ever written twice.
 
 A worker's new connection may lead to a server that has lost what was acknowledged: a
 standby that lagged and took over, an old primary that came back. A log is kept up to some
@@ -29,10 +36,10 @@ from ..base import Lease
 from .arrays import adapt
 from .faults import fault_of, is_passing, lost_commits, read_only, unreachable
 from .likeness import refuse_lookalike, refuse_old_server
+from .pipeline import Answer, Pipeline, Row
 from .place import Place
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 Witness = tuple[str, Any, Any]
 """A statement, and what is bound to it, that finds something of a transaction if that was written."""
 
@@ -53,7 +60,20 @@ class Fence(NamedTuple):
             hint="Other workers go on with its runs. Open the store again to take part.",
         )
 
+    def lost_unanswered(self) -> LeaseLost:
+        """The same, where it cannot be known any more whether the last commit was written."""
+        return LeaseLost(
+            f"Worker '{self.lease.worker}' lost its lease on store '{self.url}' while the connection was "
+            "broken. Its last commit, whose answer did not come, may have been written or not.",
+            hint="Other workers go on with its runs, from what is there. Open the store again to take part.",
+        )
 
+
+class FenceShut(Exception):
+    """A message that was to be a whole transaction did not pass the fence, and nothing of it was written."""
+
+
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READERS_KEPT: Final = 4
 _WAITS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 18)
 """How long a write waits before it is tried again: for twenty seconds, somewhat longer than a lease lasts."""
@@ -66,15 +86,17 @@ class Link:
     def __init__(self, connection: psycopg.Connection[Row], sql: dict[str, str]) -> None:
         self.connection = connection
         self._sql = sql
-        ((pid, standby, since),) = self.rows("server", prepare=False)
+        self._pipeline = Pipeline(connection)
+        self._prepares = False
+        ((pid, standby, since),) = self.rows("server")
         self.is_standby: bool = standby
         # A pooler gives a process number of its own. Between transactions it lends the server's process to
         # others: nothing may be left there, no prepared statement, no setting and no lock.
         self.is_pooled: bool = pid != connection.info.backend_pid
         self.pid: int = pid
-        self._session: tuple[int, str] = (pid, since)
+        self._session: tuple[int, str | None] = (pid, since)
         self.transaction_number = 0
-        """Of the one that is under way."""
+        """Of the one that is under way; 0 while it is not known."""
         self.messages_sent = 0
         """By it."""
         self.witness: Witness | None = None
@@ -83,29 +105,37 @@ class Link:
         """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         self.has_appended = False
         """Whether a step has appended events in it."""
+        self.ended_under: Fence | None = None
+        """Under which lease it was begun and ended by one message; None: its COMMIT is yet to be sent."""
+        self.unanswered: psycopg.Error | None = None
+        """What broke the connection before that message was answered."""
         connection.prepare_threshold = None if self.is_pooled else 0
+        self._prepares = not self.is_pooled
         if not self.is_pooled:
             self.run("settings", False)
 
-    def run(self, name: str, *bindings: Any) -> RawCursor[Row]:
-        """Run a statement; in a pipeline, send it."""
-        cursor = RawCursor(self.connection)
-        cursor.execute(self._sql[name], bindings, binary=True)  # pyright: ignore[reportArgumentType]
-        return cursor
+    def run(self, name: str, *bindings: Any) -> Answer:
+        """Run a statement; within `sending`, send it with the others."""
+        pipeline = self._pipeline
+        text, kept = self._sql[name], name if self._prepares else ""
+        if pipeline.is_open:
+            return pipeline.send(text, bindings, name=kept)
+        with self.sending():
+            return pipeline.send(text, bindings, name=kept)
 
-    def rows(self, name: str, *bindings: Any, prepare: bool | None = None) -> list[Row]:
-        """Run a statement outside of a pipeline, and give what it finds."""
-        return self.query(self._sql[name], *bindings, prepare=prepare)
+    def rows(self, name: str, *bindings: Any) -> list[Row]:
+        """Run a statement outside of `sending`, and give what it finds."""
+        return self.run(name, *bindings).fetchall()
 
-    def query(self, text: str, *bindings: Any, prepare: bool | None = False) -> list[Row]:
+    def query(self, text: str, *bindings: Any) -> list[Row]:
         """Run a statement that has no name."""
         cursor = RawCursor(self.connection)
-        cursor.execute(text, bindings, prepare=prepare, binary=True)  # pyright: ignore[reportArgumentType]
+        cursor.execute(text, bindings, prepare=False, binary=True)  # pyright: ignore[reportArgumentType]
         return cursor.fetchall() if cursor.description else []
 
-    def do(self, text: str) -> psycopg.Cursor[Row]:
+    def do(self, text: str) -> None:
         """Run statements that give no rows, and are not worth being prepared."""
-        return self.connection.execute(text.encode(), prepare=False)
+        self.connection.execute(text.encode(), prepare=False)
 
     @contextmanager
     def transaction(self, fence: Fence | None = None) -> Generator[None]:
@@ -113,12 +143,11 @@ class Link:
 
         What comes after this block is part of the transaction too, until `Database.write` ends it.
         """
-        self.transaction_number, self.messages_sent, self.witness = 0, 0, None
-        self.leaves_trace = self.has_appended = False
-        opened: RawCursor[Row] | None = None
+        self._forget_the_last()
+        opened: Answer | None = None
         try:
             with self.sending():
-                self.do("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+                self._pipeline.send(_BEGIN)
                 if self.is_pooled:
                     self.run("settings", True)
                 if fence is None:
@@ -129,32 +158,68 @@ class Link:
                 yield
         except psycopg.Error:
             # Who goes on with the runs may have written what this one wanted to: then that is why.
-            if (
-                fence is not None
-                and opened is not None
-                and opened.description
-                and not opened.fetchall()[0][2]
-            ):
+            if fence is not None and opened is not None and opened.came and not opened.fetchall()[0][2]:
                 raise fence.lost() from None
             raise
         ((self.transaction_number, self.pid, *held),) = opened.fetchall()
         if fence is not None and not held[0]:
             raise fence.lost()
 
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether it is known to which session of the server this speaks, so that it can be ended."""
+        return not self.is_pooled and self._session[1] is not None
+
+    @contextmanager
+    def whole(self, fence: Fence, witness: Witness) -> Generator[None]:
+        """Begin a transaction, do what is run within, and end it, by one message. Raises FenceShut.
+
+        `witness` finds a record that is written within. An answer that does not come is for `Database.write`.
+        """
+        self._forget_the_last()
+        self.witness, self.leaves_trace = witness, True
+        opened = ended = None
+        try:
+            with self.sending():
+                self._pipeline.send(_BEGIN)
+                self.run("share_lease", fence.space, fence.lease.number)
+                opened = self.run("fence_or_fail", fence.lease.number, self._session[0])
+                yield
+                ended = self._pipeline.send("COMMIT")
+                self.ended_under = fence
+        except psycopg.Error as error:
+            if opened is not None and opened.failed:
+                raise FenceShut from error
+            if self.ended_under is None or not self.is_broken:
+                raise
+            if ended is None or ended.said != "COMMIT":
+                self.unanswered = error
+        if ended is not None and self.unanswered is None:
+            if ended.said != "COMMIT":
+                raise AssertionError(f"a transaction ended with {ended.said}: nothing was written")
+            assert opened is not None
+            ((self.transaction_number, self.pid, _),) = opened.fetchall()
+
+    def _forget_the_last(self) -> None:
+        self.transaction_number, self.messages_sent, self.witness = 0, 0, None
+        self.leaves_trace = self.has_appended = False
+        self.ended_under = self.unanswered = None
+
     @contextmanager
     def sending(self) -> Generator[None]:
         """Send what is run within as one, and wait for all the answers at the end."""
-        first: psycopg.Error | None = None
+        self._pipeline.open()
         try:
-            with self.connection.pipeline():
-                try:
-                    yield
-                except psycopg.Error as error:
-                    first = error  # what follows from it, at the end, is not to be told as well
-        except psycopg.Error as error:
-            first = first or error
-        if first is not None:
-            raise first
+            yield
+        except BaseException:
+            with suppress(psycopg.Error):  # what follows from it is not to be told as well
+                self._pipeline.close()
+            raise
+        self._pipeline.close()
+
+    def send(self, text: str) -> Answer:
+        """Send a statement that has no name, within `sending`."""
+        return self._pipeline.send(text)
 
     @property
     def is_broken(self) -> bool:
@@ -173,6 +238,11 @@ class Link:
         if not broken.is_pooled:
             with suppress(psycopg.Error):
                 self.rows("end_session", *broken._session)
+
+    def wait_for_end(self, broken: Link) -> None:
+        """End that session, and wait until it has gone: nothing of it can come after that."""
+        while self.rows("end_session", *broken._session):
+            self.run("pause", _SETTLE_PAUSE_MS)
 
     def close(self) -> None:
         with suppress(psycopg.Error):
@@ -316,7 +386,10 @@ class Database:
         except BaseException:
             link.undo()
             raise
-        self._commit(link, told=told)
+        if link.ended_under is None:
+            self._commit(link, told=told)
+        elif link.unanswered is not None and not self._was_written(link, link.unanswered):
+            raise link.unanswered
         if link.leaves_trace:
             self._acknowledged = link.transaction_number, link.witness
         return answer
@@ -335,14 +408,14 @@ class Database:
         return fresh
 
     def _commit(self, link: Link, *, told: bool) -> None:
-        done: psycopg.Cursor[Row] | None = None
+        done: Answer | None = None
         try:
             with link.sending():
-                done = link.do("COMMIT")
+                done = link.send("COMMIT")
                 if told:  # in a transaction of its own: one that tells holds up all others that do
                     link.run("tell", self.place.channel)
         except psycopg.Error as error:
-            if done is not None and done.statusmessage == "COMMIT":
+            if done is not None and done.said == "COMMIT":
                 return
             if not link.is_broken:
                 link.undo()
@@ -350,8 +423,8 @@ class Database:
             if not self._was_written(link, error):
                 raise
         else:
-            if done.statusmessage != "COMMIT":
-                raise AssertionError(f"a transaction ended with {done.statusmessage}: nothing was written")
+            if done.said != "COMMIT":
+                raise AssertionError(f"a transaction ended with {done.said}: nothing was written")
 
     def _was_written(self, broken: Link, error: psycopg.Error) -> bool:
         """What became of a transaction whose COMMIT was sent, and not answered; asked until it is known."""
@@ -370,6 +443,8 @@ class Database:
 
     def _ask_after(self, broken: Link) -> bool:
         link = self._renew_writer()
+        if broken.ended_under is not None:
+            return _find_record(link, broken, broken.ended_under)
         while True:
             try:
                 ((status,),) = link.rows("transaction_status", broken.transaction_number)
@@ -396,8 +471,22 @@ def _do_nothing() -> None:
     pass
 
 
+def _find_record(link: Link, broken: Link, fence: Fence) -> bool:
+    """Whether a transaction that was one message was written. Raises LeaseLost where that cannot be known."""
+    link.wait_for_end(broken)
+    assert broken.witness is not None
+    _, run, seq = broken.witness
+    found = link.rows("witness_under_lease", run, seq, fence.lease.number)
+    if found and not found[0][0]:
+        raise fence.lost_unanswered()  # it may be another worker's by now
+    return bool(found)
+
+
 def _has(link: Link, transaction: int, witness: Witness | None) -> bool:
     """Whether the server has a transaction that was committed."""
+    if not transaction:  # its number did not come; a record of it was found
+        assert witness is not None
+        return bool(link.rows(*witness))
     try:
         ((status,),) = link.rows("transaction_status", transaction)
     except psycopg.DataError:
@@ -410,7 +499,7 @@ def _has(link: Link, transaction: int, witness: Witness | None) -> bool:
 
 def _read_together(link: Link, statements: tuple[tuple[str, *tuple[Any, ...]], ...]) -> list[list[Row]]:
     with link.sending():
-        link.do("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        cursors = [link.run(*statement) for statement in statements]
-        link.do("COMMIT")
-    return [cursor.fetchall() for cursor in cursors]
+        link.send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        answers = [link.run(*statement) for statement in statements]
+        link.send("COMMIT")
+    return [answer.fetchall() for answer in answers]

@@ -7,13 +7,10 @@ then, and those after it see the new mark.
 
 from __future__ import annotations
 
-from typing import Any
-
-from psycopg import RawCursor
-
 from ..base import MoveMark
 from ..moves import refuse_closed
 from .connection import Link
+from .pipeline import Answer
 from .place import Place
 
 
@@ -24,22 +21,22 @@ class Gate:
         self._url = place.url
         self._space = place.space("the gate")
 
-    def ask(self, link: Link) -> RawCursor[tuple[Any, ...]]:
+    def ask(self, link: Link) -> Answer:
         """Share the lock, and ask for the mark; in a pipeline, send that."""
         link.run("share_lease", self._space, 0)
         return link.run("move_mark")
 
-    def shut(self, link: Link) -> RawCursor[tuple[Any, ...]]:
+    def shut(self, link: Link) -> Answer:
         """Have the lock alone, and ask for the mark."""
         link.run("lock_lease", self._space, 0)
         return link.run("move_mark")
 
-    def check(self, asked: RawCursor[tuple[Any, ...]]) -> None:
+    def check(self, asked: Answer) -> None:
         """Raise StoreMoved if a move has closed the store."""
         refuse_closed(found_mark(asked), self._url)
 
 
-def found_mark(asked: RawCursor[tuple[Any, ...]]) -> MoveMark | None:
+def found_mark(asked: Answer) -> MoveMark | None:
     """The mark that a statement has found; None in a store that took part in no move."""
     row = asked.fetchone()
     return None if row is None else MoveMark._make(row)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from psycopg import RawCursor
-
 from ...core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..base import StartOutcome
 from ..starts import decide_start
 from .arrays import numbers, payloads, texts
 from .connection import Link
 from .messages import Sent, send_messages
+from .pipeline import Answer
 
 _TRIES_MAX = 10
 
@@ -29,7 +28,7 @@ class Starts:
             link.run("leave_continued", texts(start.id for start in starts))
         self._written = self._insert("insert_continued_runs" if continued else "insert_first_runs", starts)
 
-    def _insert(self, name: str, starts: Sequence[NewRun]) -> RawCursor[tuple[Any, ...]]:
+    def _insert(self, name: str, starts: Sequence[NewRun]) -> Answer:
         return self._link.run(
             name, texts(start.id for start in starts), texts(start.workflow for start in starts),
             numbers(start.deadline_ms for start in starts), numbers(start.parent for start in starts),

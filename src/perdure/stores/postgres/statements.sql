@@ -65,6 +65,10 @@ SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')
 -- name: witness_record
 SELECT 1 FROM {s}.record WHERE run = $1 AND seq = $2
 
+-- And whether the lease under which it was to be written is held, at that same moment.
+-- name: witness_under_lease
+SELECT EXISTS (SELECT 1 FROM {s}.lease WHERE number = $3 AND held) FROM {s}.record WHERE run = $1 AND seq = $2
+
 -- name: witness_run
 SELECT 1 FROM {s}.run WHERE number = $1 AND seed = $2
 
@@ -96,6 +100,12 @@ SELECT pg_advisory_unlock($1::int4, $2::int4)
 -- A statement of its own, after the lock: so it sees what was committed while it waited.
 -- name: fence
 SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), (SELECT held FROM {s}.lease WHERE number = $1)
+
+-- The same, where the COMMIT has been sent already: who does not hold the lease, or speaks to another process of the
+-- server ($2) than was thought, divides by zero, which ends the transaction.
+-- name: fence_or_fail
+SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), 1 / count(*) FROM {s}.lease
+WHERE number = $1 AND held AND pg_backend_pid() = $2
 
 -- name: insert_lease
 INSERT INTO {s}.lease (number, held, crashed, worker, process, since_ms, until_ms, ttl_ms, tags)

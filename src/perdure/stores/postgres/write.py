@@ -9,17 +9,17 @@ messages that name a request need an answer first: they have round trips of thei
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final, NamedTuple
 
 from psycopg.errors import UniqueViolation
 
-from ...core.events import LaneMark
+from ...core.events import DeadEvent, LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, RunEnd
 from .arrays import numbers, payloads, texts
-from .connection import Fence, Link
+from .connection import Fence, FenceShut, Link, Witness
 from .gate import Gate
 from .jobs import queue_jobs, withdraw_jobs
 from .lease import Leases
@@ -27,6 +27,13 @@ from .lending import do_transactions_on
 from .messages import Sent, send_messages
 from .starts import Starts
 from .streams import Streams, write_dead, write_lanes
+
+_WITHOUT_ANSWERS: Final = frozenset({
+    "ends", "records", "forgotten", "wakes", "states", "attempts", "taken", "replies", "lanes", "dead",
+    "leases",
+})  # fmt: skip
+"""What a batch may hold that is written whole: nothing is asked of it, and nobody else is told of it."""
+_ASKING: Final = tuple(name for name in Batch.__struct_fields__ if name not in _WITHOUT_ANSWERS)
 
 
 class Written(NamedTuple):
@@ -39,8 +46,30 @@ class Written(NamedTuple):
 
 def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams: Streams) -> Written:
     """Write all of `batch`, under a lease that is checked first. Raises LeaseLost."""
+    if link.may_be_whole and not any(getattr(batch, name) for name in _ASKING):
+        witness = _find_witness(batch)
+        if witness is not None:
+            with suppress(FenceShut):
+                return _write_whole(link, batch, lease, leases, witness)
+            link.undo()  # and what is the matter is found out with an answer
+    return _write_asking(link, batch, lease, leases, streams)
+
+
+def _write_whole(link: Link, batch: Batch, lease: Fence, leases: Leases, witness: Witness) -> Written:
+    """Write a batch that needs no answer, and commit it, in one round trip."""
+    with _naming_duplicates(), link.whole(lease, witness):
+        _write_ends(link, batch.ends, lease=lease.lease.number)
+        _write_rows(link, batch)
+        _write_lanes(link, batch.lanes, batch.dead, lease=lease.lease.number)
+        if batch.leases:
+            leases.renew(link, lease.lease, until_ms=batch.leases)
+    return Written(Committed([], []), concerns_others=False)
+
+
+def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, streams: Streams) -> Written:
+    """Write any batch, in a transaction that is still to be committed."""
     starts = sent = appends = None
-    try:
+    with _naming_duplicates():
         opened, handled = _open(link, batch, lease)
         with opened:
             _write_ends(link, batch.ends, lease=lease.lease.number)
@@ -52,24 +81,16 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
                 sent = Sent(link, batch.messages, lease=lease.lease.number)
             if batch.appends:
                 appends = streams.send(link, batch.appends)
-            if batch.lanes or handled:
-                write_lanes(link, [*batch.lanes, *handled], lease=lease.lease.number)
-            if batch.dead:
-                write_dead(link, batch.dead)
+            _write_lanes(link, [*batch.lanes, *handled], batch.dead, lease=lease.lease.number)
             if batch.leases:
                 leases.renew(link, lease.lease, until_ms=batch.leases)
-    except UniqueViolation as error:
-        raise AssertionError(
-            f"{_name_duplicate(error)} is there already: nothing was written. This is a mistake in Perdure; "
-            "please report it."
-        ) from error
     outcomes = starts.finish() if starts else []
     if sent:
         positions, holders = sent.finish()
     else:
         positions, holders = send_messages(link, batch.messages, lease=lease.lease.number)
     appended = appends.finish() if appends else []
-    _note_witness(link, batch)
+    link.witness = _find_witness(batch) or link.witness
     link.leaves_trace = link.witness is not None or bool(
         batch.leases or batch.forgotten or batch.lanes or batch.dead or handled
     )
@@ -78,6 +99,17 @@ def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams:
         or holders - {lease.lease.number}
     )  # fmt: skip
     return Written(Committed(outcomes, positions, appended), for_others)
+
+
+@contextmanager
+def _naming_duplicates() -> Generator[None]:
+    try:
+        yield
+    except UniqueViolation as error:
+        raise AssertionError(
+            f"{_name_duplicate(error)} is there already: nothing was written. This is a mistake in Perdure; "
+            "please report it."
+        ) from error
 
 
 def _open(link: Link, batch: Batch, lease: Fence) -> tuple[AbstractContextManager[None], list[LaneMark]]:
@@ -175,6 +207,13 @@ def _write_rows(link: Link, batch: Batch) -> None:
         link.run("insert_replies", texts(requests), numbers(oks), payloads(contents), numbers(times))
 
 
+def _write_lanes(link: Link, marks: Sequence[LaneMark], dead: Sequence[DeadEvent], *, lease: int) -> None:
+    if marks:
+        write_lanes(link, marks, lease=lease)
+    if dead:
+        write_dead(link, dead)
+
+
 def _write_records(link: Link, records: Sequence[Record]) -> None:
     places, kinds, keys, digests, times, contents, runs = zip(*records, strict=True)
     link.run(
@@ -183,13 +222,13 @@ def _write_records(link: Link, records: Sequence[Record]) -> None:
     )  # fmt: skip
 
 
-def _note_witness(link: Link, batch: Batch) -> None:
+def _find_witness(batch: Batch) -> Witness | None:
     """A record is the surest trace: nobody else can have written it, and it stays."""
     forgotten = {run for run, _ in batch.forgotten}
     for record in batch.records:
         if record.run not in forgotten:
-            link.witness = ("witness_record", record.run, record.seq)
-            return
+            return "witness_record", record.run, record.seq
+    return None
 
 
 def _name_duplicate(error: UniqueViolation) -> str:

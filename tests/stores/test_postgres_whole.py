@@ -1,0 +1,212 @@
+"""Commits that are one message, COMMIT and all: how they are refused, and what if one is not answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from perdure.errors import LeaseLost, StoreCorrupt
+from perdure.stores.base import Batch, Lease
+from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres.connection import Link
+from tests.stores.build import end, record, signal, start
+from tests.stores.cutting import Way, way_to
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[PostgresStore]:
+    opened = PostgresStore(postgres_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def lease(store: PostgresStore) -> Lease:
+    return store.acquire("w", now_ms=0, ttl_ms=60_000)
+
+
+@pytest.fixture
+def way(postgres_server: str) -> Iterator[Way]:
+    with way_to(postgres_server) as way:
+        yield way
+
+
+@pytest.fixture
+def far(way: Way, store: PostgresStore) -> Iterator[PostgresStore]:
+    """The same store, at the end of a way that can be cut."""
+    opened = PostgresStore(way.url(store._database.place.schema))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("batch", "trips"),
+    [
+        (lambda run: Batch(records=[record(run, 1)]), 1),
+        (lambda run: Batch(records=[record(run, 1)], wakes=[(1, 0, run)], taken=[17], leases=1), 1),
+        (lambda run: Batch(wakes=[(1, 0, run)]), 2),  # nothing would show whether it was written
+        (lambda run: Batch(records=[record(run, 0)], forgotten=[(run, 0)]), 2),
+        (lambda run: Batch(records=[record(run, 1)], messages=[signal(run)]), 2),
+    ],
+    ids=["records", "more", "no record", "forgotten", "messages"],
+)
+def test_what_needs_no_answer_is_written_in_one_round_trip(
+    far: PostgresStore, way: Way, batch: object, trips: int
+) -> None:
+    assert callable(batch)
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+    far.commit(lease, Batch(records=[record(run, 0)]))
+
+    before = way.syncs
+    far.commit(lease, batch(run))
+
+    assert way.syncs - before == trips
+
+
+def test_a_lease_that_has_ended_refuses_it_and_nothing_of_it_is_written(
+    store: PostgresStore, lease: Lease
+) -> None:
+    run = start(store, lease)
+    store._database.rows("end_lease", lease.number)
+
+    with pytest.raises(LeaseLost, match="Nothing was written"):
+        store.commit(lease, Batch(records=[record(run, 0)], ends=[end(run)]))
+
+    row = store.run_by_number(run)
+    assert row is not None
+    assert (row.status, store.records(run)) == (1, [])
+
+
+def test_a_lease_is_not_ended_while_it_is_under_way(store: PostgresStore, lease: Lease) -> None:
+    run = start(store, lease)
+    schema = store._database.place.schema
+    thread = threading.Thread(target=store.commit, args=(lease, Batch(records=[record(run, 0)])))
+    with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
+        other.execute(f"LOCK TABLE {schema}.record IN SHARE MODE".encode())
+        thread.start()
+        wait_until_blocked(store)
+
+        alone = store._database.rows("try_lock_lease", store._leases._space, lease.number)
+    thread.join()
+
+    assert alone == [(False,)]
+    assert len(store.records(run)) == 1
+
+
+def wait_until_blocked(store: PostgresStore, sessions: int = 1) -> None:
+    """Until so many sessions wait for a lock of a table."""
+    schema = store._database.place.schema
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+    while store._database.read(lambda link: link.query(waiting, f"{schema}.record")) != [(sessions,)]:
+        pass
+
+
+def test_one_that_the_server_still_carries_out_when_it_is_asked_for_is_ended_and_written_once(
+    store: PostgresStore, far: PostgresStore, way: Way
+) -> None:
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+    schema = store._database.place.schema
+    way.cut_at(b"COMMIT\0", "after")
+    thread = threading.Thread(target=far.commit, args=(lease, Batch(records=[record(run, 0)])))
+    with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
+        other.execute(f"LOCK TABLE {schema}.record IN ACCESS EXCLUSIVE MODE".encode())
+        thread.start()
+        while way.cuts == 0:
+            pass
+        wait_until_blocked(store)
+    thread.join()
+
+    assert len(store.records(run)) == 1
+    assert list(store.check()) == []
+
+
+def test_after_waiting_for_its_end_a_session_has_gone(store: PostgresStore) -> None:
+    left: list[object] = []
+    for _ in range(10):
+        old, new = store._database.connect(), store._database.connect()
+        with old.transaction():
+            old.run("pause", 0)
+
+        new.wait_for_end(old)
+
+        left += new.query("SELECT 1 FROM pg_stat_get_activity($1::int4)", old.pid)
+        for link in (old, new):
+            link.close()
+
+    assert left == []
+
+
+@pytest.fixture
+def asked(store: PostgresStore, lease: Lease) -> Iterator[Link]:
+    """A connection that broke before its last message was answered: record 0 of run 1."""
+    start(store, lease)
+    link = store._database.connect()
+    link.ended_under, link.witness = store._leases.fence(lease), ("witness_record", 1, 0)
+    yield link
+    link.close()
+
+
+def test_a_record_that_is_there_shows_that_it_was_written(
+    store: PostgresStore, lease: Lease, asked: Link
+) -> None:
+    before = store._database._ask_after(asked)
+    store.commit(lease, Batch(records=[record(1, 0)]))
+    after = store._database._ask_after(asked)
+
+    assert (before, after) == (False, True)
+
+
+def test_a_record_that_may_be_another_workers_shows_nothing(
+    store: PostgresStore, lease: Lease, asked: Link
+) -> None:
+    store._database.rows("end_lease", lease.number)
+
+    before = store._database._ask_after(asked)
+    heir = store.acquire("heir", now_ms=0, ttl_ms=60_000)
+    store.claim(heir, workflows=["checkout"], now_ms=10**13, limit=9)
+    store.commit(heir, Batch(records=[record(1, 0)]))
+
+    assert before is False
+    with pytest.raises(LeaseLost, match="may have been written or not"):
+        store._database._ask_after(asked)
+
+
+def test_where_another_process_of_the_server_answers_than_was_thought_it_goes_the_longer_way(
+    far: PostgresStore, way: Way
+) -> None:
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+    writer = far._database._writer
+    assert writer is not None
+    pid, since = writer._session
+    writer._session = pid + 1, since
+
+    before = way.syncs
+    far.commit(lease, Batch(records=[record(run, 0)]))
+
+    assert len(far.records(run)) == 1
+    assert way.syncs - before > 2
+
+
+def test_a_commit_whose_number_never_came_is_missed_at_a_server_that_has_lost_it(
+    store: PostgresStore, far: PostgresStore, way: Way
+) -> None:
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+    while far._database._acknowledged is None or far._database._acknowledged[0]:
+        way.cut_at(b"COMMIT\0", "after")  # the server is nearly always done before it is asked
+        far.commit(lease, Batch(records=[record(run, len(store.records(run)))]))
+
+    with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
+        other.execute(f"DELETE FROM {store._database.place.schema}.record".encode())
+    writer = far._database._writer
+    assert writer is not None
+    writer.close()
+
+    with pytest.raises(StoreCorrupt, match="has lost commits"):
+        far.commit(lease, Batch(records=[record(run, 0)]))
