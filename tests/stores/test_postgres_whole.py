@@ -125,6 +125,23 @@ def test_one_that_the_server_still_carries_out_when_it_is_asked_for_is_ended_and
     assert list(store.check()) == []
 
 
+def test_one_that_is_just_being_committed_when_it_is_asked_for_is_waited_for(
+    store: PostgresStore, way: Way
+) -> None:
+    slow = "&options=-c%20commit_delay%3D100000%20-c%20commit_siblings%3D0"  # each COMMIT takes 0.1 s
+    far = PostgresStore(way.url(store._database.place.schema) + slow)
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+
+    for seq in range(6):
+        way.cut_at(b"COMMIT\0", "after")
+        far.commit(lease, Batch(records=[record(run, seq)]))
+
+    assert way.cuts == 6
+    assert len(store.records(run)) == 6
+    far.close()
+
+
 def test_after_waiting_for_its_end_a_session_has_gone(store: PostgresStore) -> None:
     left: list[object] = []
     for _ in range(10):
