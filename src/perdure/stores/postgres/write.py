@@ -2,8 +2,9 @@
 
 The order is that of the fields of `Batch`, with two exceptions, as in every store.
 `ends` come first: a run that continues as new ends and starts again in the same
-batch. And what is `forgotten` goes before the records. Starts whose id is taken, tags, and
-messages that name a request need an answer first: they have round trips of their own.
+batch. And what is `forgotten` goes before the records. What needs no answer is committed by the
+same message. Starts whose id is taken, tags, and messages that name a request need an answer
+first: they have round trips of their own.
 """
 
 from __future__ import annotations
