@@ -118,7 +118,8 @@ class Run(Generic[R]):
         With an `id`, sending it again is harmless, also when the run has ended since.
         Raises RunClosed if the run has ended and never took it.
         """
-        await self._client.send(self.id, signal, value, signal_id=id)
+        # Which run it is need not be asked, unless it may have had this signal before another took its place.
+        await self._client._send(self.id, None if id else self._number, signal, value, signal_id=id)
 
     async def update(self, update: Update[A, T], value: A) -> T:
         """Send an update and return its answer.
@@ -322,9 +323,16 @@ class Client(Streaming):
 
     async def send(self, id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
         """Send a signal to a run. See `Run.send`."""
+        await self._send(id, None, signal, value, signal_id=signal_id)
+
+    async def _send(
+        self, id: str, number: int | None, signal: Signal[T], value: T, *, signal_id: str
+    ) -> None:
+        """The same, for the run of this number, if that is still open."""
         payload = signal.encode(value)
         as_text(signal_id, "A signal's id", shortest=0)
-        if await self._tell(id, MessageKind.SIGNAL, signal.name, payload, signal_id) == DROPPED:
+        told = await self._tell(id, MessageKind.SIGNAL, signal.name, payload, signal_id, number=number)
+        if told == DROPPED:
             raise closed_run(await self._row(id))
 
     async def update(self, id: str, update: Update[A, T], value: A) -> T:
@@ -332,7 +340,7 @@ class Client(Streaming):
         row = await self._row(id)
         request = self.door.source.bytes(16).hex()
         reply = await self.door.ask(
-            self._message(row, MessageKind.UPDATE, update.name, update.encode(value), request)
+            self._message(row.number, MessageKind.UPDATE, update.name, update.encode(value), request)
         )
         if reply.ok:
             return update.decode_result(reply.payload or b"null")
@@ -355,20 +363,21 @@ class Client(Streaming):
             raise closed_run(await self._row(id))
 
     async def _tell(
-        self, id: str, kind: MessageKind, name: str, payload: bytes | None = None, request: str = ""
-    ) -> int:
-        row = await self._row(id)
-        while (position := await self.door.send(self._message(row, kind, name, payload, request))) == DROPPED:
-            later = await self._row(id)
-            if later.number == row.number:
-                return 0
-            row = later  # it continued as new between looking and sending
+        self, id: str, kind: MessageKind, name: str, payload: bytes | None = None, request: str = "",
+        *, number: int | None = None,
+    ) -> int:  # fmt: skip
+        to = (await self._row(id)).number if number is None else number
+        while (position := await self.door.send(self._message(to, kind, name, payload, request))) == DROPPED:
+            later = (await self._row(id)).number
+            if later == to:
+                return DROPPED
+            to = later  # another generation has taken its place since
         return position
 
     def _message(
-        self, row: RunRow, kind: MessageKind, name: str, payload: bytes | None, request: str
+        self, number: int, kind: MessageKind, name: str, payload: bytes | None, request: str
     ) -> Message:
-        return Message(0, row.number, kind, name, payload, request, self.door.clock.now_ms())
+        return Message(0, number, kind, name, payload, request, self.door.clock.now_ms())
 
     async def _row(self, id: str, generation: int | None = None) -> RunRow:
         row = await self.door.read(lambda store: store.run_by_id(id, generation=generation))
