@@ -119,7 +119,8 @@ class Run(Generic[R]):
         Raises RunClosed if the run has ended and never took it.
         """
         # Which run it is need not be asked, unless it may have had this signal before another took its place.
-        await self._client._send(self.id, None if id else self._number, signal, value, signal_id=id)
+        number = None if id else self._number
+        await self._client._send(self.id, number, signal, value, signal_id=id)  # pyright: ignore[reportPrivateUsage]
 
     async def update(self, update: Update[A, T], value: A) -> T:
         """Send an update and return its answer.

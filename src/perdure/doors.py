@@ -1,16 +1,16 @@
 """How a client reaches runs: through the store, or through the worker in the same process.
 
 What many callers ask at once is done at once: what they start, send and append is written in
-one commit, and one look is for all the ends that they wait for.
+one commit, and one look is for all the ends, or all the answers, that they wait for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .core.events import Append, Clash, Placed
 from .core.records import Message, MessageKind, NewRun, RunRow, Status
@@ -21,6 +21,8 @@ from .stores.base import DROPPED, Batch, Committed, Reply, StartOutcome, Store
 from .stores.moves import refuse_closed_store
 
 T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
+Found = TypeVar("Found")
 
 _LOOK_FIRST_S = 0.01
 _LOOK_LATER_S = 0.25
@@ -108,12 +110,17 @@ def stopped_rows(store: Store, numbers: Sequence[int]) -> dict[int, RunRow]:
     return rows
 
 
-def reply_or_refuse(store: Store, request: str) -> Reply | None:
-    """The answer to a request; None while there is none. Raises StoreMoved if none will come here."""
-    reply = store.reply(request)
-    if reply is None:
+def replies_by_request(store: Store, requests: Sequence[str]) -> dict[str, Reply]:
+    """The answers that there are to these requests."""
+    return {reply.request: reply for reply in store.replies(requests)}
+
+
+def replies_or_refuse(store: Store, requests: Sequence[str]) -> dict[str, Reply]:
+    """The same. Raises StoreMoved if none will come here."""
+    replies = replies_by_request(store, requests)
+    if not replies:
         refuse_closed_store(store)
-    return reply
+    return replies
 
 
 def stopped_or_refuse(store: Store, numbers: Sequence[int]) -> dict[int, RunRow]:
@@ -124,43 +131,28 @@ def stopped_or_refuse(store: Store, numbers: Sequence[int]) -> dict[int, RunRow]
     return rows
 
 
-async def look_until(told: asyncio.Future[T], look: Callable[[], Awaitable[T | None]]) -> T:
-    """Wait until it is told, or found by looking: often at first, four times a second later."""
-    wait_s = _LOOK_FIRST_S
-    try:
-        while not told.done():
-            found = await look()
-            if found is not None:
-                return found
-            await asyncio.wait([told], timeout=wait_s)
-            wait_s = min(_LOOK_LATER_S, wait_s * 1.5)
-        return told.result()
-    finally:
-        told.cancel()
-
-
-class Ends:
-    """Looks for the ends of runs that others run: one look is for all that are waited for.
+class Looks(Generic[Key, Found]):
+    """Looks for what others do, the ends of runs or answers: one look is for all that is waited for.
 
     At once when somebody comes, often for a while, four times a second later; and however
     many are waited for, for a fifth of the time at most.
     """
 
-    def __init__(self, look: Callable[[Sequence[int]], Awaitable[dict[int, RunRow]]]) -> None:
-        """`look` gives the rows of those that have stopped."""
+    def __init__(self, look: Callable[[Sequence[Key]], Awaitable[dict[Key, Found]]]) -> None:
+        """`look` gives what there is: the rows of runs that have stopped, the answers to requests."""
         self._look = look
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, list[asyncio.Future[RunRow]]] = {}
+        self._waiting: dict[Key, list[asyncio.Future[Found]]] = {}
         self._came = False
         self._wait_s = _LOOK_FIRST_S
         self._not_before_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
 
-    async def wait(self, number: int, told: asyncio.Future[RunRow] | None = None) -> RunRow:
-        """Wait until a run has ended or parked; somebody else may know it first, and set `told`."""
-        waiter: asyncio.Future[RunRow] = told or self._loop.create_future()
-        self._waiting.setdefault(number, []).append(waiter)
+    async def wait(self, key: Key, told: asyncio.Future[Found] | None = None) -> Found:
+        """Wait until it is there; somebody else may know it first, and set `told`."""
+        waiter: asyncio.Future[Found] = told or self._loop.create_future()
+        self._waiting.setdefault(key, []).append(waiter)
         self._came = True
         if self._looking is None:
             self._look_at(self._not_before_s)
@@ -168,14 +160,14 @@ class Ends:
             return await waiter
         finally:
             waiter.cancel()
-            self._leave(number, waiter)
+            self._leave(key, waiter)
 
-    def _leave(self, number: int, waiter: asyncio.Future[RunRow]) -> None:
-        waiters = self._waiting.get(number, [])
+    def _leave(self, key: Key, waiter: asyncio.Future[Found]) -> None:
+        waiters = self._waiting.get(key, [])
         if waiter in waiters:
             waiters.remove(waiter)
             if not waiters:
-                del self._waiting[number]
+                del self._waiting[key]
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
 
@@ -197,24 +189,24 @@ class Ends:
         if self._waiting:
             self._look_at(max(self._not_before_s, now + self._wait_s))
 
-    async def _find(self, numbers: Sequence[int]) -> bool:
-        """Tell those of whose runs there is something to tell; whether there was anything."""
+    async def _find(self, keys: Sequence[Key]) -> bool:
+        """Tell those for whom there is something; whether there was anything."""
         try:
-            rows = await self._look(numbers)
+            found = await self._look(keys)
         except Exception as error:
-            if len(numbers) > 1 and not isinstance(error, _OF_ALL):
-                for number in numbers:  # it is not known which: look at them one by one
-                    await self._find([number])
+            if len(keys) > 1 and not isinstance(error, _OF_ALL):
+                for key in keys:  # it is not known which: look at them one by one
+                    await self._find([key])
                 return True
-            for waiter in chain.from_iterable(self._waiting.pop(number, ()) for number in numbers):
+            for waiter in chain.from_iterable(self._waiting.pop(key, ()) for key in keys):
                 if not waiter.done():
                     waiter.set_exception(error)
             return True
-        for number, row in rows.items():
-            for waiter in self._waiting.pop(number, ()):
+        for key, what in found.items():
+            for waiter in self._waiting.pop(key, ()):
                 if not waiter.done():
-                    waiter.set_result(row)
-        return bool(rows)
+                    waiter.set_result(what)
+        return bool(found)
 
 
 class _Outbox:
@@ -312,7 +304,8 @@ class StoreDoor:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="perdure-client-reads")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="perdure-client-writes")
         self._outbox = _Outbox(self._submit)
-        self._ends = Ends(self._stopped)
+        self._ends = Looks(self._stopped)
+        self._replies = Looks(self._answered)
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, look, self._store)
@@ -325,6 +318,9 @@ class StoreDoor:
 
     async def _stopped(self, numbers: Sequence[int]) -> dict[int, RunRow]:
         return await self.read(lambda store: stopped_or_refuse(store, numbers))
+
+    async def _answered(self, requests: Sequence[str]) -> dict[str, Reply]:
+        return await self.read(lambda store: replies_or_refuse(store, requests))
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         return await self._outbox.put(new)
@@ -349,10 +345,7 @@ class StoreDoor:
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:
             return Reply(message.request, False, None, 0)
-        never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        return await look_until(
-            never, lambda: self.read(lambda store: reply_or_refuse(store, message.request))
-        )
+        return await self._replies.wait(message.request)
 
     async def ended(self, number: int) -> RunRow:
         return await self._ends.wait(number)

@@ -16,7 +16,7 @@ from .blocks.workflow import Workflow
 from .client import Client
 from .core.events import Append, Clash, Placed
 from .core.records import Message, NewRun, RunRow
-from .doors import Door, Ends, look_until, stopped_row, stopped_rows
+from .doors import Door, Looks, replies_by_request, stopped_row, stopped_rows
 from .errors import StoreError, WorkflowNotRegistered
 from .homes import open_working_home
 from .runtime.claims import CAPACITY, Claims
@@ -56,7 +56,8 @@ class EngineDoor:
         self._driver = driver
         self._inbox = inbox
         self._reads = driver.reads
-        self._ends = Ends(self._stopped)
+        self._ends = Looks(self._stopped)
+        self._replies = Looks(self._answered)
 
     async def read(self, look: Callable[[Store], T]) -> T:
         return await self._reads.wait(look)
@@ -124,7 +125,7 @@ class EngineDoor:
                 return Reply(message.request, False, None, 0)
             if await self._is_here(message.run):
                 return await waiter
-            return await look_until(waiter, lambda: self.read(lambda store: store.reply(message.request)))
+            return await self._replies.wait(message.request, waiter)
 
     async def ended(self, number: int) -> RunRow:
         driver = self._driver
@@ -142,6 +143,9 @@ class EngineDoor:
 
     async def _stopped(self, numbers: Sequence[int]) -> dict[int, RunRow]:
         return await self.read(lambda store: stopped_rows(store, numbers))
+
+    async def _answered(self, requests: Sequence[str]) -> dict[str, Reply]:
+        return await self.read(lambda store: replies_by_request(store, requests))
 
     async def _is_here(self, number: int) -> bool:
         """Whether a run is this worker's, which is told of all that becomes of it; others' are looked at."""

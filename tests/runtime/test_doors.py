@@ -13,12 +13,12 @@ import apsw
 import pytest
 
 from perdure import Client, RunDamaged, Signal, StoreError, step, workflow
-from perdure.core.records import NewRun
+from perdure.core.records import Message, MessageKind, NewRun
 from perdure.doors import StoreDoor
-from perdure.stores.base import Batch, Committed, RunQuery, Store
+from perdure.stores.base import Batch, Committed, Reply, RunQuery, Store
 from perdure.stores.opening import open_store
 from perdure.testing import Harness
-from tests.stores.build import new_run
+from tests.stores.build import new_run, start
 
 word = Signal[int]("word")
 DEFINITION: Any = None
@@ -192,6 +192,27 @@ async def test_one_look_is_for_all_the_ends_that_are_waited_for(harness: Harness
         assert results == [2 * number for number in range(100)]
         assert store.reads.count("stopped_runs") < 20
         assert "run_by_number" not in store.reads
+
+
+async def test_one_look_is_for_all_the_answers_that_are_waited_for(store: LookedAt) -> None:
+    door = door_to(store)
+    lease = store.store.acquire("w", now_ms=0, ttl_ms=60_000)
+    run = start(store.store, lease)
+    asked = [message_to(run, f"q{number}") for number in range(100)]
+    answers = asyncio.gather(*(door.ask(message) for message in asked))
+    await asyncio.sleep(0)
+
+    replies = [Reply(message.request, ok=True, payload=b"1", at_ms=1) for message in asked]
+    store.store.commit(lease, Batch(replies=replies))
+
+    assert await answers == replies
+    assert store.reads.count("replies") < 10
+    assert "reply" not in store.reads
+    await door.close()
+
+
+def message_to(run: int, request: str) -> Message:
+    return Message(0, run, MessageKind.UPDATE, "rename", b"1", request, 1)
 
 
 async def test_a_damaged_run_is_told_to_who_waits_for_it_and_to_no_other(

@@ -24,6 +24,16 @@ def test_a_reply_is_read_back_by_its_request(
     assert store.reply("other") is None
 
 
+def test_many_are_read_at_once(store: Store, lease: Lease) -> None:
+    rows = [Reply(f"q{place}", ok=True, payload=LARGE, at_ms=place) for place in range(3)]
+    store.commit(lease, Batch(replies=rows))
+
+    found = store.replies(["q2", "other", "q0"])
+
+    assert sorted(found, key=lambda reply: reply.request) == [rows[0], rows[2]]
+    assert store.replies([]) == []
+
+
 def test_the_first_reply_to_a_request_stands(store: Store, lease: Lease) -> None:
     first = Reply("q", ok=True, payload=b"1", at_ms=5)
     store.commit(lease, Batch(replies=[first]))

@@ -384,6 +384,10 @@ class Store(Protocol):
 
     def reply(self, request: str) -> Reply | None: ...
 
+    def replies(self, requests: Sequence[str]) -> list[Reply]:
+        """Those that there are to these requests."""
+        ...
+
     def counts(self) -> dict[int, int]:
         """How many runs (latest generations) have each status."""
         ...

@@ -104,7 +104,7 @@ class Pipeline:
         if name:
             prepared = self._prepared.get((name, types))
             if prepared is None:
-                prepared = f"{name}/{len(self._prepared)}".encode()
+                prepared = f"{name}_{len(self._prepared)}".encode()
                 self._pgconn.send_prepare(prepared, text.encode(), types)
                 self._wanted.append((name, types))
                 self._prepared[name, types] = prepared

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ...core.records import Message, Record, RunRow
 from ...errors import RunDamaged
 from ..base import AttemptRow, Lease, Loaded, Reply, RunQuery, StateRow
-from .arrays import numbers
+from .arrays import numbers, texts
 from .connection import Database, Row
 
 OfRun = TypeVar("OfRun", Record, AttemptRow, Message)
@@ -159,6 +159,10 @@ class Reader:
         """See `Store.reply`."""
         rows = self._database.rows("reply", request)
         return Reply._make(rows[0]) if rows else None
+
+    def replies(self, requests: Sequence[str]) -> list[Reply]:
+        """See `Store.replies`."""
+        return [Reply._make(row) for row in self._database.rows("replies_of", texts(requests))]
 
     def counts(self) -> dict[int, int]:
         """See `Store.counts`."""

@@ -234,6 +234,9 @@ class PostgresStore:
     def reply(self, request: str) -> Reply | None:
         return self._reader.reply(request)
 
+    def replies(self, requests: Sequence[str]) -> list[Reply]:
+        return self._reader.replies(requests)
+
     def counts(self) -> dict[int, int]:
         return self._reader.counts()
 

@@ -9,6 +9,7 @@ reads; `moving` reads and writes whole runs. The SQL is in `statements.sql`,
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -207,6 +208,9 @@ class SqliteStore:
 
     def reply(self, request: str) -> Reply | None:
         return self._reader.reply(request)
+
+    def replies(self, requests: Sequence[str]) -> list[Reply]:
+        return self._reader.replies_of(json.dumps(list(requests)))
 
     def counts(self) -> dict[int, int]:
         return self._reader.counts()
