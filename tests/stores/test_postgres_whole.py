@@ -210,6 +210,20 @@ def test_where_another_process_of_the_server_answers_than_was_thought_it_goes_th
     assert way.syncs - before > 2
 
 
+def test_a_server_that_was_told_to_forget_what_is_prepared_is_told_it_again(
+    store: PostgresStore, lease: Lease
+) -> None:
+    run = start(store, lease)
+    for seq in range(3):
+        writer = store._database._writer
+        assert writer is not None
+        writer.do("DEALLOCATE ALL")  # as a step may do that the connection was lent to
+
+        store.commit(lease, Batch(records=[record(run, seq)]))
+
+    assert len(store.records(run)) == 3
+
+
 def test_a_commit_whose_number_never_came_is_missed_at_a_server_that_has_lost_it(
     store: PostgresStore, far: PostgresStore, way: Way
 ) -> None:

@@ -109,7 +109,8 @@ class Link:
         """Under which lease it was begun and ended by one message; None: its COMMIT is yet to be sent."""
         self.unanswered: psycopg.Error | None = None
         """What broke the connection before that message was answered."""
-        connection.prepare_threshold = None if self.is_pooled else 0
+        # The pipeline prepares; psycopg would have the server forget that too, at each ROLLBACK.
+        connection.prepare_threshold = None
         self._prepares = not self.is_pooled
         if not self.is_pooled:
             self.run("settings", False)

@@ -18,6 +18,7 @@ from ...errors import (
 
 _PASSING: Final = frozenset({
     "40001", "40P01", "55P03", "55006", "53300",  # serialization, deadlock, lock timeout, in use, too many
+    "26000",  # a prepared statement that the server was told to forget
     "57P01", "57P02", "57P03", "57P05", "25P03",  # shutdowns, starting up, idle too long
 })  # fmt: skip
 """SQLSTATEs of failures that pass by themselves."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final
 
 import psycopg
 from psycopg import Connection
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
+from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -83,6 +84,7 @@ class Pipeline:
         self._connection = connection
         self._pgconn: PGconn = connection.pgconn
         self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        self._numbers = count(1)
         self._wanted: list[Answer | tuple[str, tuple[int, ...]]] = []
         """What an answer is for: a statement, or its preparation."""
         self.is_open = False
@@ -104,7 +106,7 @@ class Pipeline:
         if name:
             prepared = self._prepared.get((name, types))
             if prepared is None:
-                prepared = f"{name}_{len(self._prepared)}".encode()
+                prepared = f"{name}_{next(self._numbers)}".encode()
                 self._pgconn.send_prepare(prepared, text.encode(), types)
                 self._wanted.append((name, types))
                 self._prepared[name, types] = prepared
@@ -126,7 +128,7 @@ class Pipeline:
                 if isinstance(expected, Answer):
                     expected.take(result)
                 elif result.status in _FAILED:
-                    del self._prepared[expected]
+                    self._prepared.pop(expected, None)
                 if result.status == ExecStatus.FATAL_ERROR and first is None:
                     first = error_from_result(result)
             while (last := self._next()).status != ExecStatus.PIPELINE_SYNC:
@@ -139,6 +141,8 @@ class Pipeline:
         except BaseException:
             self._connection.close()  # nobody will read what is still to come
             raise
+        if isinstance(first, InvalidSqlStatementName):
+            self._prepared.clear()  # whoever the connection was lent to had the server forget them
         if first is not None:
             raise first
 
