@@ -36,7 +36,7 @@ from tests.runtime.waiting import until
 
 READS = {
     "attempted", "attempts", "children", "counts", "list_runs", "load", "messages", "messages_for",
-    "open_runs", "parked_runs", "records", "reply", "run_by_id", "run_by_number", "sleeping_runs",
+    "open_runs", "parked_runs", "records", "replies", "reply", "run_by_id", "run_by_number", "sleeping_runs",
     "states", "tags_of", "workers",
 }  # fmt: skip
 

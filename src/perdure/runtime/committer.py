@@ -5,7 +5,8 @@ it, but only for a moment: a commit of a fraction of a millisecond is answered
 without a trip through the loop, and one that takes longer (a slow disk, a large
 batch) does not stop the loop. Python's threads share one lock, and a loop that
 is always busy would starve the writer for seconds; so while a commit is under
-way the loop steps aside for it every now and then.
+way the loop steps aside for it every now and then. Where a server does the work, much
+is sent on while the loop makes more.
 
 The order in which records are added is the order in which they are written and
 delivered. After a StoreFull, StoreLocked or StoreUnreachable, what callers asked for is
@@ -42,6 +43,8 @@ _PATIENCE_S = 0.001
 # How long the loop steps aside for a commit that takes longer, and how often.
 _ASIDE_S = 0.005
 _ASIDE_EVERY_S = 0.001
+# From how many records on a server is given them while the loop goes on to make more.
+_ENOUGH = 1_000
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
 
@@ -104,6 +107,8 @@ class Committer:
         self._deliver = deliver
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
+        self._overlaps = store.reads_block
+        """Whether another process does the work of a commit, so that the loop may as well go on."""
         self._group = _Group()
         self._scheduled = False
         self._waits = False
@@ -214,23 +219,41 @@ class Committer:
             self._waits = True  # what is added meanwhile goes with the next commit
             return
         self._waits = False
-        group = self._group
-        for fill in self.fillers:
-            written = fill(group.batch)
-            if written is not None:
-                group.on_commit.append(written)
+        group = self._next_group()
         if _is_empty(group.batch):
-            self._group = _Group()
             for callback in group.on_commit:
                 callback(None)
             self._wake_idle()
             return
-        self._group = _Group()
         self._in_flight = group
         if self._hand_over(group):
             self._finish(group)
         else:
             self._leave(group)
+
+    def _next_group(self) -> _Group:
+        group, self._group = self._group, _Group()
+        for fill in self.fillers:
+            written = fill(group.batch)
+            if written is not None:
+                group.on_commit.append(written)
+        return group
+
+    def send_on(self) -> None:
+        """Have much written at once, and go on meanwhile: runs that go in step would all wait for one commit.
+
+        Called between two things that runs do, of which neither may be written in part.
+        """
+        if len(self._group.batch.records) >= _ENOUGH and self._in_flight is None and self._overlaps:
+            self._send_on()
+
+    def _send_on(self) -> None:
+        if self._dead is not None:
+            return
+        group = self._in_flight = self._next_group()
+        group.told = True
+        self._work.put(group)
+        self._loop.call_later(_ASIDE_EVERY_S, self._step_aside, group)
 
     def _leave(self, group: _Group) -> None:
         with self._mutex:
@@ -261,6 +284,8 @@ class Committer:
             return
         assert result is not None
         self._wait_s = 0.0
+        if self._overlaps and self._group.batch.records:
+            self._send_on()  # it is written while what has been written is delivered
         try:
             with self._turn:
                 self._hand_back(group, result)

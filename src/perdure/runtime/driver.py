@@ -319,6 +319,7 @@ class Driver:
 
     def step_done(self, resident: Resident, pending: RunStep, payload: bytes, value: Any) -> None:
         """A step returned: record the result."""
+        self.committer.send_on()
         resident.in_flight.pop(pending.key, None)
         self.record(resident, Kind.STEP, pending.key, pending.digest, payload, value)
 
