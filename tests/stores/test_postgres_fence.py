@@ -47,7 +47,9 @@ class StoppedCommit:
         return self.store._database.write(self._work)
 
     def _work(self, link: Link) -> Committed:
-        written = write_batch(link, self.batch, self.store._leases.fence(self.lease), self.store._leases)
+        store = self.store
+        fence = store._leases.fence(self.lease)
+        written = write_batch(link, self.batch, fence, store._leases, store._streams)
         self.stopped += 1
         if self.stopped == 1:
             for act in self.meanwhile:

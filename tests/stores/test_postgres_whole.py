@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from enum import StrEnum
 
 import psycopg
 import pytest
@@ -208,6 +209,17 @@ def test_where_another_process_of_the_server_answers_than_was_thought_it_goes_th
 
     assert len(far.records(run)) == 1
     assert way.syncs - before > 2
+
+
+def test_an_id_may_be_one_of_an_enumeration(store: PostgresStore, lease: Lease) -> None:
+    class Order(StrEnum):
+        FIRST = "order-1"
+
+    run = start(store, lease, Order.FIRST)
+
+    found = store.run_by_id(Order.FIRST)
+    assert found is not None
+    assert found.number == run
 
 
 def test_a_server_that_was_told_to_forget_what_is_prepared_is_told_it_again(

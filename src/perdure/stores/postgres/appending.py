@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from psycopg import RawCursor
-
 from ...core.events import Append, Clash, NewEvent, Placed
 from ...errors import StoreFull
 from .arrays import numbers, payloads, texts
 from .connection import Link
+from .pipeline import Answer
 
 EVENTS_MAX: Final = (1 << 20) - 1
 """Of one transaction: what a position has room for."""
@@ -145,7 +144,7 @@ class Appends:
         self._rounds = rounds_of(appends)
         self._sent = self._send(next(self._rounds))
 
-    def _send(self, round_: Appending) -> tuple[Appending, RawCursor[tuple[Any, ...]] | None]:
+    def _send(self, round_: Appending) -> tuple[Appending, Answer | None]:
         columns = round_.columns
         if not columns.ids:
             return round_, None

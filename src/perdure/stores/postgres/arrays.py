@@ -71,14 +71,14 @@ def payloads(values: Iterable[bytes | None]) -> _Payloads:
     return _Payloads(b"".join(parts))
 
 
-def typed(bindings: Sequence[Any]) -> tuple[tuple[int, ...], list[bytes | None]]:
+def typed(bindings: Sequence[object]) -> tuple[tuple[int, ...], list[bytes | None]]:
     """The types of what is bound to a statement, and its values as they are sent."""
     types: list[int] = []
     values: list[bytes | None] = []
     for value in bindings:
-        kind, pack = _SENT[type(value)]
+        kind, pack = _SENT.get(type(value)) or _sent_as(type(value))
         types.append(kind)
-        values.append(value if pack is None else pack(value))
+        values.append(pack(value))
     return tuple(types), values
 
 
@@ -93,12 +93,21 @@ def encoded(value: str) -> bytes:
     return data
 
 
-_SENT: Final[dict[type, tuple[int, Callable[[Any], bytes] | None]]] = {
-    _Numbers: (1016, None), _Texts: (1009, None), _Payloads: (1001, None), bytes: (_BYTEA, None),
-    type(None): (0, None), int: (_INT8, struct.Struct(">q").pack), str: (_TEXT, encoded),
-    bool: (16, struct.Struct(">?").pack),
+def _as_it_is(value: bytes | None) -> bytes | None:
+    return value
+
+
+_SENT: Final[dict[type, tuple[int, Callable[[Any], bytes | None]]]] = {
+    _Numbers: (1016, _as_it_is), _Texts: (1009, _as_it_is), _Payloads: (1001, _as_it_is),
+    bytes: (_BYTEA, _as_it_is), type(None): (0, _as_it_is), int: (_INT8, struct.Struct(">q").pack),
+    str: (_TEXT, encoded), bool: (16, struct.Struct(">?").pack),
 }  # fmt: skip
-"""The number of the type in the server, and how a value is made its binary form; None: it is that."""
+"""The number of the type in the server, and how a value is made its binary form."""
+
+
+def _sent_as(of: type[object]) -> tuple[int, Callable[[Any], bytes | None]]:
+    """The same for a type of the user's: an id may be one of a StrEnum."""
+    return next(_SENT[base] for base in of.__mro__ if base in _SENT)
 
 
 def adapt(connection: Connection[Any]) -> None:
