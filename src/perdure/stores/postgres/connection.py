@@ -199,7 +199,7 @@ class Link:
             if ended.said != "COMMIT":
                 raise AssertionError(f"a transaction ended with {ended.said}: nothing was written")
             assert opened is not None
-            ((self.transaction_number, self.pid, _),) = opened.fetchall()
+            self.transaction_number = opened.first_number()
 
     def _forget_the_last(self) -> None:
         self.transaction_number, self.messages_sent, self.witness = 0, 0, None

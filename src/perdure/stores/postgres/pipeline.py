@@ -72,6 +72,11 @@ class Answer:
         reader.set_pgresult(result)
         return reader.load_rows(0, result.ntuples, tuple)
 
+    def first_number(self) -> int:
+        """The first column of its row, which is an integer, without the care that any other type takes."""
+        assert self._result is not None
+        return int.from_bytes(self._result.get_value(0, 0) or b"", "big", signed=True)
+
     def fetchone(self) -> Row | None:
         """The first row that it found."""
         return next(iter(self.fetchall()), None)

@@ -104,7 +104,7 @@ SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), (SELECT held FROM {s}
 -- The same, where the COMMIT has been sent already: who does not hold the lease, or speaks to another process of the
 -- server ($2) than was thought, divides by zero, which ends the transaction.
 -- name: fence_or_fail
-SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), 1 / count(*) FROM {s}.lease
+SELECT pg_current_xact_id()::text::int8, 1 / count(*) FROM {s}.lease
 WHERE number = $1 AND held AND pg_backend_pid() = $2
 
 -- name: insert_lease
