@@ -11,7 +11,6 @@ from perdure.errors import StoreMoved
 from perdure.stores.base import Batch, MoveCursor, MoveMark
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
-from perdure.stores.postgres.gate import Gate
 from perdure.stores.postgres.write import write_submission
 from tests.stores.build import new_run
 
@@ -40,7 +39,7 @@ def test_a_mark_waits_for_a_start_that_is_being_written_and_the_start_is_there(
     written, marked, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def submit_slowly(link: Link) -> None:
-        write_submission(link, Batch(starts=[new_run("slow")]), Gate(client._database.place))
+        write_submission(link, Batch(starts=[new_run("slow")]), client._gate, client._streams)
         written.set()
         assert go_on.wait(30)
 

@@ -99,6 +99,9 @@ def test_a_freed_run_and_a_message_to_a_run_of_another_worker_are_told(
     assert hearing.is_told()
 
 
+_IS_THERE = "SELECT 1 FROM pg_stat_get_activity($1::int4)"
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_that_the_lease_of_a_dead_worker_was_ended_is_told(
     postgres_url: str,
@@ -111,7 +114,11 @@ def test_that_the_lease_of_a_dead_worker_was_ended_is_told(
     heir = other.acquire("heir", now_ms=0, ttl_ms=60_000)
     dies = PostgresStore(postgres_url)
     run = start(dies, dies.acquire("dies", now_ms=0, ttl_ms=60_000))
+    shown_by = dies._ear._link
+    assert shown_by is not None
     dies.close()
+    while other._database.read(lambda link: link.query(_IS_THERE, shown_by.pid)):
+        pass
     hearing.forget()
 
     if by_name:

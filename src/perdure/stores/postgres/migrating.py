@@ -55,7 +55,19 @@ def prepare(
             _apply(database, migration)
     if not only_look and not database.is_standby:
         _settle_positions(database)
-        database.rows("set_stream_clock")
+        set_stream_clock(database)
+
+
+def set_stream_clock(database: Database) -> None:
+    """Set the clock of the streams, if this is another life of the server than when it was last set."""
+
+    def work(link: Link) -> None:
+        with link.sending():  # by a connection that reads, which may be one that writes only if it is told to
+            link.send("BEGIN READ WRITE")
+            link.run("set_stream_clock")
+            link.send("COMMIT")
+
+    database.read(work)
 
 
 def schema_number(link: Link, database: Database) -> int | None:

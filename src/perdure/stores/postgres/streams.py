@@ -31,6 +31,7 @@ from .borrowing import Borrowing
 from .connection import Database, Link
 from .gate import Gate
 from .lease import HeldLease, Leases
+from .migrating import set_stream_clock
 
 
 class Streams:
@@ -56,7 +57,7 @@ class Streams:
 
     def set_clock(self) -> None:
         """Set the clock of the streams, if this is another life of the server than when it was last set."""
-        self._database.rows("set_stream_clock")
+        set_stream_clock(self._database)
 
     def append_within(
         self, connection: Any, append: Append
