@@ -19,8 +19,9 @@ from perdure import (
     continue_as_new,
     workflow,
 )
+from perdure.core.records import Kind
 from perdure.stores.sqlite import awaiting
-from perdure.testing import Harness, crash_everywhere
+from perdure.testing import Append, Harness, crash_everywhere, explore
 from tests.streams.events import Paid, Placed
 
 only_sqlite = pytest.mark.parametrize("harness", ["sqlite"], indirect=True)
@@ -289,3 +290,68 @@ async def test_on_postgresql_it_is_refused_and_the_worker_goes_on(harness: Harne
         return (await arrivals.append(Arrived("a"))).position
 
     assert await harness.run(tries())
+
+
+@only_sqlite
+async def test_a_run_is_sent_no_more_events_than_it_asked_for(harness: Harness) -> None:
+    @workflow
+    async def waits_and_sleeps() -> str:
+        event = await arrivals.next(Arrived, where={"parcel": "a"})
+        await asyncio.sleep(60)
+        return event.data.place
+
+    run = await harness.start(waits_and_sleeps(), id="one")
+    await harness.settle()
+    for place in "123":
+        await harness.append(arrivals, Arrived("a", place))
+    await harness.advance(60)
+    row = harness.store.run_by_id("one")
+    assert row is not None
+    kinds = [record.kind for record in harness.store.records(row.number)]
+
+    assert await run.result() == "1"
+    assert kinds.count(Kind.SIGNAL) == 1
+
+
+async def test_wherever_it_is_crashed_a_run_hears_of_events_from_outside() -> None:
+    events = [
+        Append(arrivals, Arrived("a", "1")),
+        Append(arrivals, Arrived("b", "x")),
+        Append(arrivals, Arrived("a", "2")),
+    ]
+    found = list[list[str]]()
+
+    crashes = await crash_everywhere(
+        waits_twice("a"), events=events, check=lambda one: found.append(one.result)
+    )
+
+    assert set(map(tuple, found)) == {("1", "2")}
+    assert crashes.runs > 5
+
+
+@workflow
+async def waits_or_gives_up(parcel: str) -> list[str]:
+    places = list[str]()
+    for _ in range(2):
+        try:
+            places.append((await arrivals.next(Arrived, where={"parcel": parcel}, timeout=60)).data.place)
+        except TimeoutError:
+            places.append("late")
+    await arrivals.append(Arrived(parcel, "own"))
+    places.append((await arrivals.next(Arrived, where={"parcel": parcel})).data.place)
+    return places
+
+
+async def test_every_order_of_events_and_timeouts_gives_each_event_once_and_in_order() -> None:
+    found = set[tuple[str, ...]]()
+
+    await explore(
+        waits_or_gives_up("a"),
+        events=[[Append(arrivals, Arrived("a", "1")), Append(arrivals, Arrived("a", "2"))]],
+        check=lambda one: found.add(tuple(one.result)),
+    )
+
+    assert {("1", "2", "own"), ("late", "late", "own"), ("late", "1", "2")} <= found
+    for places in found:
+        given = [place for place in places if place in "12"]
+        assert given == ["1", "2"][: len(given)]

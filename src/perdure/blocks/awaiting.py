@@ -62,7 +62,7 @@ def _not_owed_if_failed(mailbox: Mailbox, asking: asyncio.Task[None]) -> None:
 
 async def _ask(mailbox: Mailbox, wait: Wanted) -> None:
     while True:
-        event, is_partial = await _next_event(wait)
+        event, is_partial = await next_event_step(wait)
         if event is not None:
             mailbox.put(event.encode())
         if not is_partial:
@@ -70,7 +70,7 @@ async def _ask(mailbox: Mailbox, wait: Wanted) -> None:
 
 
 @step(name="next_event", transaction=True, retry=Retry(give_up_on=(StreamError,)))
-def _next_event(wait: Wanted) -> tuple[str | None, bool]:
+def next_event_step(wait: Wanted) -> tuple[str | None, bool]:
     """Look for an event that came before, or have it sent when it comes."""
     info = step_info()
     lent = info.lent()

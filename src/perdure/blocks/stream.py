@@ -13,7 +13,7 @@ from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
-from ..runtime.attempt import Lent, current_attempt
+from ..runtime.attempt import Lent, StepInfo, current_attempt
 from ..runtime.subscriber import Order
 from .awaiting import next_event
 from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
@@ -102,7 +102,7 @@ class Stream(Generic[E]):
                 hint="Use `await engine.append(stream, value)`, of an Engine or a Client.",
             )
         sketches = [
-            _Sketch(
+            Sketch(
                 *self._encode(value),
                 self.key_of(value),
                 id,
@@ -111,7 +111,7 @@ class Stream(Generic[E]):
             )
             for value in values
         ]
-        placed = await _append_in_run(self.name, sketches)
+        placed = await append_step(self.name, sketches)
         return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
 
     async def next(
@@ -280,7 +280,7 @@ _STARTED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Sketch:
+class Sketch:
     """An event that a workflow appends, before it is known when."""
 
     type: str
@@ -293,12 +293,16 @@ class _Sketch:
 
 
 @step(name="append", transaction=True, retry=Retry(give_up_on=(DuplicateConflict,)))
-def _append_in_run(stream: str, sketches: list[_Sketch]) -> list[Placed]:
+def append_step(stream: str, sketches: list[Sketch]) -> list[Placed]:
     """Write a workflow's events in the transaction that records that they are written."""
     info = step_info()
     lent = info.lent()
-    now_ms = lent.clock.now_ms()
-    events = [
+    return _append_lent(lent, Append(stream, events_of(sketches, info, lent.clock.now_ms())))
+
+
+def events_of(sketches: list[Sketch], info: StepInfo, now_ms: int) -> list[NewEvent]:
+    """What a step of a workflow appends."""
+    return [
         NewEvent(
             id=sketch.id or f"{info.idempotency_key}-{number}",
             source=sketch.source if sketch.source is not None else f"run/{info.run_id}",
@@ -313,7 +317,6 @@ def _append_in_run(stream: str, sketches: list[_Sketch]) -> list[Placed]:
         )
         for number, sketch in enumerate(sketches)
     ]
-    return _append_lent(lent, Append(stream, events))
 
 
 def _append_lent(lent: Lent, append: Append) -> list[Placed]:

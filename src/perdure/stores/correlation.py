@@ -49,6 +49,12 @@ def wanted(stream: str, type: str, where: Mapping[str, Any]) -> Wanted:
     return Wanted(stream, type, fields, value, signal)
 
 
+def fits(event: EventRow, wanted: Wanted) -> bool:
+    """Whether an event of the stream is one that is wanted."""
+    fields = msgspec.json.decode(wanted.fields, type=list[str])
+    return event.type == wanted.type and value_of(event.payload, fields) == wanted.value
+
+
 def value_of(payload: bytes, fields: Sequence[str]) -> str:
     """What stands in these fields of an event; a field that is not there is null."""
     data: Any = msgspec.json.decode(payload) if fields else {}

@@ -8,7 +8,7 @@ from .crashing.everywhere import crash_everywhere
 from .crashing.explorer import Crashed, Crashes, CrashFailure
 from .crashing.world import Effect
 from .disk import Fault, FaultyDisk
-from .events import Ask, Cancel, Event, Send, Wait
+from .events import Append, Ask, Cancel, Event, Send, Wait
 from .explore import (
     Answer,
     Exploration,
@@ -26,8 +26,8 @@ from .overriding import Override, override
 from .source import SeededSource
 
 __all__ = [
-    "Answer", "Ask", "Cancel", "CrashFailure", "Crashed", "Crashes", "Effect", "Event", "Exploration",
-    "Explored", "Fault", "FaultyDisk", "FaultyStore", "Harness", "JournalStep", "ManualClock", "Override",
-    "Replayed", "ScheduleFailed", "ScheduleImpossible", "SeededSource", "Send", "StepCalled", "Wait",
-    "choose", "crash_everywhere", "explore", "override", "replay",
+    "Answer", "Append", "Ask", "Cancel", "CrashFailure", "Crashed", "Crashes", "Effect", "Event",
+    "Exploration", "Explored", "Fault", "FaultyDisk", "FaultyStore", "Harness", "JournalStep",
+    "ManualClock", "Override", "Replayed", "ScheduleFailed", "ScheduleImpossible", "SeededSource",
+    "Send", "StepCalled", "Wait", "choose", "crash_everywhere", "explore", "override", "replay",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ..blocks.options import Seconds, to_ms
 from ..blocks.signal import Signal
+from ..blocks.stream import Stream
 from ..blocks.update import Update
 
 
@@ -35,6 +36,17 @@ class Ask:
 
     def __str__(self) -> str:
         return f"ask {self.update.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append an event to a stream, for runs that wait for it by `stream.next`."""
+
+    stream: Stream[Any]
+    value: Any
+
+    def __str__(self) -> str:
+        return f"append to {self.stream.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +74,5 @@ class Wait:
         return f"wait {self.ms / 1000:g} s"
 
 
-Event: TypeAlias = Send | Ask | Cancel | Wait
+Event: TypeAlias = Send | Ask | Append | Cancel | Wait
 """What comes to a run from outside."""

@@ -85,8 +85,8 @@ async def explore(
 ) -> Exploration:
     """Run a workflow in every order in which its steps, timers and messages can come.
 
-    - `events`: what comes from outside, `Send(…)`, `Ask(…)` and `Cancel()`, in any order and at any
-      moment; a row of its own, `[Send(…), Send(…)]`, comes in its order. A cancel need not come.
+    - `events`: what comes from outside, `Send(…)`, `Ask(…)`, `Append(…)` and `Cancel()`, in any order and
+      at any moment; a row of its own, `[Send(…), Send(…)]`, comes in its order. A cancel need not come.
     - `setup`: makes what steps touch, anew for each schedule; sync or async.
     - `overrides`: what runs in place of steps, `{charge: fake}`; or makes that of what `setup` made.
     - `check`: sees each schedule when it is over, and raises, or returns False, if something is

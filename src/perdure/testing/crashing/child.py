@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...blocks.signal import Signal
+from ...blocks.stream import Stream
 from ...blocks.update import Update
 from ...blocks.workflow import Workflow, WorkflowCall
+from ...core.events import NewEvent
 from ...stores.base import Batch, Committed, StartOutcome, Store
 from ...stores.opening import open_store
 from ..clock import ManualClock
-from ..events import Ask, Cancel, Event, Send, Wait
+from ..events import Append, Ask, Cancel, Event, Send, Wait
 from .judging import all_runs
 from .living import Driving
 from .process import read_ledger, read_lines, url_in
@@ -41,6 +43,19 @@ class _Encoded:
 
     def decode_result(self, data: bytes) -> bytes:
         return data
+
+
+class _EncodedStream:
+    """A stream whose events are encoded already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def new_event(self, value: list[Any], drawn: str, now_ms: int, **options: Any) -> NewEvent:
+        kind, version, key, payload = value
+        return NewEvent(
+            options["id"], options["source"], kind, version, key, now_ms, now_ms, "", payload.encode(), True
+        )
 
 
 class ProcessWorld(World):
@@ -95,6 +110,8 @@ def _read_event(told: list[Any]) -> Event:
             return Send(cast(Signal[Any], _Encoded(name)), value)
         case ["ask", name, value]:
             return Ask(cast(Update[Any, Any], _Encoded(name)), value)
+        case ["append", stream, *encoded]:
+            return Append(cast(Stream[Any], _EncodedStream(stream)), encoded)
         case ["cancel", reason]:
             return Cancel(reason)
         case ["wait", wait_ms]:

@@ -15,7 +15,7 @@ from typing import Any
 from ...blocks.workflow import WorkflowCall
 from ...core.records import Message, MessageKind, Status
 from ...errors import PerdureError, RunClosed, UpdateRefused
-from ..events import Ask, Cancel, Event, Send, Wait
+from ..events import Append, Ask, Cancel, Event, Send, Wait
 from ..journals import describe_waiting
 from .doomed import DoomedEngine
 from .spots import Names
@@ -171,7 +171,7 @@ class Driving:
                     self._ask(engine, index)
                     if not await self._quiet(engine):
                         return False
-                case Send() | Cancel():
+                case Send() | Append() | Cancel():
                     if not await self._do(engine, self._tell(engine, event, index)):
                         return False
                     moment = self._sent.count(str(event).replace(" ", "-"))
@@ -183,9 +183,13 @@ class Driving:
         self._world.sent(self._next)
         return True
 
-    def _tell(self, engine: DoomedEngine, event: Send | Cancel, index: int) -> Coroutine[Any, Any, None]:
+    def _tell(
+        self, engine: DoomedEngine, event: Send | Append | Cancel, index: int
+    ) -> Coroutine[Any, Any, object]:
         if isinstance(event, Send):
             return engine.send(self.run_id, event.signal, event.value, signal_id=f"event-{index}")
+        if isinstance(event, Append):
+            return engine.append(event.stream, event.value, id=f"event-{index}", source="test")
         return engine.cancel(self.run_id, event.reason)
 
     async def _wait(self, engine: DoomedEngine, event: Wait) -> bool:

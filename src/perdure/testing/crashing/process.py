@@ -21,7 +21,7 @@ from ...codec.failures import decode_failure
 from ...core.records import RunRow, Status
 from ...errors import PerdureError, RunFailed
 from ...stores.opening import open_store
-from ..events import Ask, Cancel, Event, Send, Wait
+from ..events import Append, Ask, Cancel, Event, Send, Wait
 from ..journals import describe_journals, steps_of
 from .explorer import Crashed, Ending, Explorer, Scenario, Trial
 from .judging import all_runs, leftovers, parked, take_picture
@@ -108,6 +108,9 @@ def _as_json(event: Event) -> list[Any]:
             return ["send", signal.name, signal.encode(value).decode()]
         case Ask(update, value):
             return ["ask", update.name, update.encode(value).decode()]
+        case Append(stream, value):
+            new = stream.new_event(value, "", 0, id=None, time=None, source="")
+            return ["append", stream.name, new.type, new.version, new.key, new.payload.decode()]
         case Cancel(reason):
             return ["cancel", reason]
         case Wait():

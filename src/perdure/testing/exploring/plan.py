@@ -15,9 +15,9 @@ from ...blocks.workflow import WorkflowCall
 from ...core.host import RunFacts
 from ...errors import DefinitionError
 from ..clock import START_MS
-from ..events import Ask, Cancel, Send
+from ..events import Append, Ask, Cancel, Send
 
-Happening: TypeAlias = Send | Ask | Cancel
+Happening: TypeAlias = Send | Ask | Append | Cancel
 Fakes: TypeAlias = Mapping[Step[..., Any], Callable[..., Any]]
 
 
@@ -127,12 +127,14 @@ def _outside(event: Any, counts: dict[str, int]) -> Outside:
             payload = signal.encode(value)
         case Ask(update, value):
             payload = update.encode(value)
+        case Append(stream, value):
+            payload = stream.new_event(value, "", 0, id=None, time=None, source="").payload
         case Cancel():
             payload = event.reason.encode()
         case _:
             raise DefinitionError(
                 f"explore: {event!r} is no event that can be delivered in any order.",
-                hint="Give Send(…), Ask(…) and Cancel(…); time is explored by itself.",
+                hint="Give Send(…), Ask(…), Append(…) and Cancel(…); time is explored by itself.",
             )
     return Outside(numbered(str(event), counts), event, payload)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...blocks.workflow import Workflow
 from ...codec.failures import encode_failure
+from ...core import events
 from ...core.commands import (
     AnswerUpdate,
     AwaitChild,
@@ -36,15 +37,16 @@ from ...core.ready import Ready
 from ...core.records import Kind, Record, Status
 from ...errors import UpdateRefused
 from ..clock import START_MS
-from ..events import Ask, Cancel, Send
+from ..events import Append, Ask, Cancel, Send
 from ..source import SeededSource
 from .children import Children
 from .choosing import current_choose
 from .limits import Limits
 from .path import Path, Possible
-from .plan import Failure, Outside, Plan, Wrong, broken_law, is_allowed, numbered, seconds
+from .plan import Failure, Fakes, Outside, Plan, Wrong, broken_law, is_allowed, numbered, seconds
 from .runs import ExploredRun, TracedExecution
 from .steps import StepCalled, StepEnd, call_step
+from .streams import Streams
 
 _EVENTS_MAX = 10_000
 _REST = "nothing more"
@@ -76,7 +78,8 @@ class World:
         """A run was parked since all attempts of a step were late: a person is to resume it."""
         self.root: ExploredRun
         """The run that is explored: its newest generation."""
-        self._fakes = plan.fakes(things)
+        self._streams = Streams(lambda: self.now_ms, self._send_event)
+        self._fakes: Fakes = {**self._streams.steps, **plan.fakes(things)}
         self._undelivered = [list(row) for row in plan.events]
         self._asked: dict[str, Outside] = {}
         self._seed = SeededSource(plan.seed).bytes(16)
@@ -174,8 +177,24 @@ class World:
                 else:
                     key = f"{update.name}/{outside.name}"
                     await self.record(run, Kind.UPDATE, key, payload=outside.payload)
+            case Append(stream, value):
+                event = stream.new_event(value, outside.name, self.now_ms, id=None, time=None, source="test")
+                self._streams.put(events.Append(stream.name, [event]))
             case Cancel(reason):
                 await self._children.cancel(run, reason)
+
+    def _send_event(self, run_id: str, what: str, signal: str, payload: bytes) -> None:
+        name = numbered(what, self.counts)
+        place = (0, "event", name)  # of no generation: it goes on to the one that is there then
+        self.in_flight[place] = Possible(name, partial(self._hear_event, place, run_id, signal, payload))
+
+    async def _hear_event(
+        self, place: tuple[int, str, str], run_id: str, signal: str, payload: bytes
+    ) -> None:
+        del self.in_flight[place]
+        run = next(one for one in reversed(self.runs) if one.facts.id == run_id)
+        if run.outcome is None:
+            await self.record(run, Kind.SIGNAL, signal, payload=payload)
 
     # -- runs ------------------------------------------------------------------------------------
 
