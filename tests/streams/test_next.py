@@ -355,3 +355,15 @@ async def test_every_order_of_events_and_timeouts_gives_each_event_once_and_in_o
     for places in found:
         given = [place for place in places if place in "12"]
         assert given == ["1", "2"][: len(given)]
+
+
+@only_sqlite
+async def test_an_event_reaches_a_run_that_is_nobodys(harness: Harness) -> None:
+    run = await harness.start(waits_for("a"), id="one")
+    await harness.settle()
+    await harness.crash()
+    await harness.settle()
+    harness.engine._lookout.stop()  # type: ignore[union-attr]
+    await harness.append(arrivals, Arrived("a", "here"))
+
+    assert await run.result() == "here"

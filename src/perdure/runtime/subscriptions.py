@@ -70,7 +70,10 @@ class Subscriptions:
 
     def _look_at_what_was_appended(self) -> None:
         self._look_at_events()
-        self._driver.look_for_messages()  # events are sent to the runs that wait for them
+        driver = self._driver
+        if driver.store.streams.any_awaiting():
+            driver.look_for_messages()  # events are sent to the runs that wait for them
+            driver.look_for_runs()  # which may be nobody's
 
     def _look_for_handlers(self) -> None:
         driver = self._driver

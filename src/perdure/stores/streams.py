@@ -61,6 +61,10 @@ class StreamStore(Protocol):
         """
         ...
 
+    def any_awaiting(self) -> bool:
+        """Whether any run has waited for an event, and has not ended. Never blocks."""
+        ...
+
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """Events of a stream above a position, in order; none of a stream that nobody appended to.
 

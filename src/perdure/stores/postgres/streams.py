@@ -79,6 +79,10 @@ class Streams:
             hint="Send the run a signal from a handler of the stream; or keep its runs in an SQLite file.",
         )
 
+    def any_awaiting(self) -> bool:
+        """See `StreamStore.any_awaiting`."""
+        return False
+
     def _prepare_fully(self, append: Append) -> None:
         self.prepare([append])
         self.set_clock()

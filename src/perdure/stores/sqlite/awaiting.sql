@@ -51,5 +51,8 @@ UPDATE awaiting SET wanted = 0 WHERE run = ?
 -- name: event_at
 SELECT {event_columns} FROM event WHERE pos = ?
 
+-- name: any_awaiting
+SELECT 1 FROM awaiting LIMIT 1
+
 -- name: remove_awaiting
 DELETE FROM awaiting WHERE run = ?

@@ -45,6 +45,7 @@ _EXTEND = SQL["extend_stream"]
 _INSERT_EVENT = SQL["insert_event"]
 _OF_IDENTITIES = SQL["events_of_identities"]
 _AFTER = SQL["events_after"]
+_ANY_AWAITING = SQL["any_awaiting"]
 _EVENT_AT = SQL["event_at"]
 _SUBSCRIPTION = SQL["subscription_of"]
 _SUBSCRIPTIONS = SQL["subscriptions"]
@@ -120,6 +121,10 @@ class Streams:
             number, _ = _number_of(connection, wanted.stream)
             asked = _Asked(connection, number, url=self._database.url)
             return ask_for(connection, wanted, run_id, asked)
+
+    def any_awaiting(self) -> bool:
+        """See `StreamStore.any_awaiting`."""
+        return bool(self._database.query(_ANY_AWAITING))
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """See `Store.events`."""
