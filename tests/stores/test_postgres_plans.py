@@ -18,6 +18,7 @@ RUNS = 60_000
 EVENTS = 60_000
 GLANCE = (
     10**9, texts(["checkout"]), 1, 1, 1, 0, 0, None, numbers([7]), numbers([3]), numbers([EVENTS // 2]),
+    numbers([7]),
 )  # fmt: skip
 FILL = """
 INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
@@ -103,10 +104,10 @@ def rows_read(text: str) -> int:
         ("last_event", (4, EVENTS), 1),
         ("unsettled_events", (4, EVENTS - 20), 10),
         ("lanes_to_claim", (numbers([7]), 1, 1, None), 16),
-        ("claim_lanes", (numbers([7]), 1), 16),
+        ("claim_lanes", (numbers([7]), 1, numbers([])), 16),
         ("dead_keys", (numbers([7]),), 60),
         ("dead_events", (7, 0, 5), 5),
-        ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([7]), numbers([3]), 1), 1),
+        ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([7]), numbers([3]), numbers([0]), 1), 1),
         ("witness_event", (3, "e3"), 2),
     ],
 )
@@ -217,10 +218,10 @@ HOT = [
     ("subscription_of", (1, "h")),
     ("streams_of_numbers", (numbers([1]),)),
     ("lanes_to_claim", (numbers([1]), 1, 1, None)),
-    ("claim_lanes", (numbers([1]), 1)),
+    ("claim_lanes", (numbers([1]), 1, numbers([1]))),
     ("dead_keys", (numbers([1]),)),
     ("dead_events", (1, 1, 1)),
-    ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([1]), numbers([1]), 1)),
+    ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([1]), numbers([1]), numbers([0]), 1)),
 ]
 KEYS = ("number ", "id ", "run ", "pos ", "lease ", "stream ", "subscription ")
 

@@ -232,3 +232,64 @@ def test_subscriptions_are_listed_by_stream_and_name(store: Store) -> None:
     assert [(row.stream, row.name, row.lanes) for row in store.streams.subscriptions()] == [
         ("a", "y", 2), ("a", "z", 2), ("b", "x", 2),
     ]  # fmt: skip
+
+
+def test_a_worker_claims_its_share_of_the_lanes_and_is_told_what_that_is(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=5, from_start=True)
+
+    alone = store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    shares = [store.streams.shares(lease, [row.number])]
+    none = other.streams.claim_lanes(second, [row.number], now_ms=1)
+    shares.append(store.streams.shares(lease, [row.number]))
+    given_up = [LaneMark(7, (9,), row.number, lane, is_given_up=True) for lane in (3, 4)]
+    store.commit(lease, Batch(lanes=given_up))
+    theirs = other.streams.claim_lanes(second, [row.number], now_ms=1)
+    again = store.streams.claim_lanes(lease, [row.number], now_ms=1)
+
+    assert (len(alone), none, again) == (5, [], [])
+    assert shares == [{row.number: 5}, {row.number: 3}]
+    assert [(lane.lane, lane.cursor, lane.done) for lane in theirs] == [(3, 7, (9,)), (4, 7, (9,))]
+
+
+def test_a_lane_that_was_given_up_is_not_marked_any_more(store: Store, lease: Lease) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=1, from_start=True)
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+
+    store.commit(lease, Batch(lanes=[LaneMark(7, (), row.number, 0, is_given_up=True)]))
+    store.commit(lease, Batch(lanes=[LaneMark(9, (), row.number, 0)]))
+
+    assert [lane.cursor for lane in store.streams.claim_lanes(lease, [row.number], now_ms=1)] == [7]
+
+
+def test_lanes_that_are_not_shared_are_those_of_who_has_served_longest(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=3, from_start=True)
+    whole = [row.number]
+
+    first = store.streams.claim_lanes(lease, [row.number], now_ms=1, whole=whole)
+    none = other.streams.claim_lanes(second, [row.number], now_ms=1, whole=whole)
+    shares = [
+        store.streams.shares(lease, [row.number], whole=whole),
+        other.streams.shares(second, [row.number], whole=whole),
+    ]
+    store.release(lease)
+    then = other.streams.claim_lanes(second, [row.number], now_ms=1, whole=whole)
+
+    assert (len(first), none, len(then)) == (3, [], 3)
+    assert shares == [{row.number: 3}, {row.number: 0}]
+
+
+def test_a_share_grows_when_another_worker_has_gone(
+    store: Store, lease: Lease, other: Store, second: Lease
+) -> None:
+    row = store.streams.subscribe("orders", "h", lanes=4, from_start=True)
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    other.streams.claim_lanes(second, [row.number], now_ms=1)
+
+    store.release(lease)
+    taken = other.streams.claim_lanes(second, [row.number], now_ms=2)
+
+    assert len(taken) == 4

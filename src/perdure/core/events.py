@@ -141,3 +141,5 @@ class LaneMark(NamedTuple):
     done: tuple[int, ...]
     subscription: int
     lane: int
+    is_given_up: bool = False
+    """Whether the lane is anybody's from now on: this is the worker's last mark of it."""

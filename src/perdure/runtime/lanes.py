@@ -14,7 +14,7 @@ from ..core.events import LaneMark, LaneRow
 class Lane:
     """One lane of a subscription, in the hands of this worker."""
 
-    __slots__ = ("_open", "_row", "cursor", "done", "is_dirty", "parked", "read_to")
+    __slots__ = ("_open", "_row", "cursor", "done", "is_dirty", "is_leaving", "parked", "read_to")
 
     def __init__(self, row: LaneRow) -> None:
         self._row = row
@@ -27,6 +27,8 @@ class Lane:
         """Events up to this position have been read, those of other lanes among them."""
         self.is_dirty = False
         """Whether there is something to write."""
+        self.is_leaving = False
+        """Whether nothing of it is begun any more: it goes to another worker."""
         self._open: deque[int] = deque()
         """Positions that were read and are above the cursor, in order."""
 
@@ -50,8 +52,8 @@ class Lane:
         """All events up to this one have been read."""
         self.read_to = max(self.read_to, position)
 
-    def mark(self) -> LaneMark:
-        """What is to be kept of it."""
+    def mark(self, *, last: bool = False) -> LaneMark:
+        """What is to be kept of it; the last time it goes to whoever takes it."""
         self.is_dirty = False
         waiting, done = self._open, self.done
         while waiting and waiting[0] in done:
@@ -59,4 +61,4 @@ class Lane:
             done.discard(self.cursor)
         if not waiting:
             self.cursor = max(self.cursor, self.read_to)
-        return LaneMark(self.cursor, tuple(sorted(done)), self._row.subscription, self._row.lane)
+        return LaneMark(self.cursor, tuple(sorted(done)), self._row.subscription, self._row.lane, last)

@@ -18,6 +18,7 @@ from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, Sub
 from ..core.retry import Retry
 from ..errors import LeaseLost, NotDecodable, StoreCorrupt, StoreError
 from ..stores.base import Batch
+from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .handling import HandlerAttempt
 from .lanes import Lane
@@ -81,7 +82,9 @@ class Subscriber:
         self._queues: dict[str, deque[EventRow]] = {}
         """By key, what waits for the event of that key that is in hand."""
         self._ready: deque[EventRow] = deque()
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[int, tuple[EventRow, asyncio.Task[None]]] = {}
+        self._resting: dict[int, EventRow] = {}
+        """By position, what waits for its next attempt."""
         self._attempts: dict[int, int] = {}
         """By position, the number of the next attempt, where it is not the first."""
         self._finished: list[EventRow] = []
@@ -101,20 +104,64 @@ class Subscriber:
     # -- reading along ---------------------------------------------------------------------------
 
     @property
-    def read_to(self) -> int:
+    def reading(self) -> Reading:
         """How far the stream has been read; past its end where there is no lane to read it for."""
-        return self._after if self._lanes else _END
+        after = self._after if self._lanes else _END
+        return Reading(self.row.number, self.row.stream, after, self.is_whole)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one worker has all lanes: events of different lanes wait for each other."""
+        return self._definition.order == "stream"
 
     def take(self, rows: list[LaneRow]) -> None:
         """Deliver the events of these lanes from now on."""
         for row in rows:
-            self._lanes[row.lane] = lane = Lane(row)
-            self._after = min(self._after, lane.cursor) if len(self._lanes) > 1 else lane.cursor
+            self._lanes[row.lane] = Lane(row)
+        self._read_on()
         self.look()
+
+    def _read_on(self) -> None:
+        """Read next after the lane that is least far."""
+        after = [lane.read_to for lane in self._lanes.values() if not lane.is_leaving]
+        self._after = min(after, default=self._after)
+
+    def keep(self, most: int) -> None:
+        """Give up the lanes above so many, each when what runs of it is done, in the commit that says so."""
+        staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
+        if len(staying) <= most or self._stopped:
+            return
+        for lane in staying[most:]:
+            lane.is_leaving = True
+        self._forget_leaving()
+        self._driver.committer.schedule()
+
+    def _forget_leaving(self) -> None:
+        """What waits in memory of lanes that leave, and does not run, is for the worker that comes next."""
+        for event in [*self._ready, *self._resting.values()]:
+            if self._lane_of(event).is_leaving:
+                self._forget(event)
+        self._ready = deque(event for event in self._ready if event.position in self._begun)
+        for queue in self._queues.values():
+            kept = [event for event in queue if not self._lane_of(event).is_leaving]
+            self._held -= len(queue) - len(kept)
+            queue.clear()
+            queue.extend(kept)
+
+    def _forget(self, event: EventRow) -> None:
+        """One that was begun, and does not run."""
+        self._held -= 1
+        self._begun.discard(event.position)
+        self._resting.pop(event.position, None)
+        self._attempts.pop(event.position, None)
+        self._held -= len(self._queues.pop(self._order_key(event)))
+
+    def _lane_of(self, event: EventRow) -> Lane:
+        return self._lanes[lane_of(event, self.row.lanes)]
 
     def look(self) -> None:
         """See whether there is something new."""
-        if self._stopped or not self._lanes:
+        if self._stopped or not self._lanes or (self.is_whole and len(self._lanes) < self.row.lanes):
             return
         if self._is_reading or self._held >= _HELD_MAX:
             self._look_again = True
@@ -123,10 +170,11 @@ class Subscriber:
         stream, after = self._definition.stream, self._after
         limit = min(_PAGE, _HELD_MAX - self._held)
         self._driver.reads.ask(
-            lambda store: store.streams.events(stream, after=after, limit=limit), self._found
+            lambda store: store.streams.events(stream, after=after, limit=limit),
+            lambda page: self._found(page, asked_after=after),
         )
 
-    def _found(self, page: EventPage | StoreError) -> None:
+    def _found(self, page: EventPage | StoreError, *, asked_after: int) -> None:
         self._is_reading = False
         if self._stopped:
             return
@@ -134,14 +182,20 @@ class Subscriber:
             self._driver.complain(page, f"reading stream {self._definition.stream!r}")
             return
         count = self.row.lanes
+        # One that was taken meanwhile may not be as far as where this page begins.
+        lanes = {
+            number: lane
+            for number, lane in self._lanes.items()
+            if lane.read_to >= asked_after and not lane.is_leaving
+        }
         for event in page.events:
-            lane = self._lanes.get(lane_of(event, count))
+            lane = lanes.get(lane_of(event, count))
             if lane is not None and event.position > lane.read_to and lane.enter(event.position):
                 self._admit(event, lane)
-        for lane in self._lanes.values():
+        for lane in lanes.values():
             lane.pass_to(page.after)
-        got_on = page.after > self._after
-        self._after = page.after
+        got_on = page.after > asked_after
+        self._read_on()
         self._pump()
         if got_on or self._look_again:
             self._look_again = False
@@ -193,7 +247,8 @@ class Subscriber:
         while self._ready and len(self._running) < most:
             event = self._ready.popleft()
             name = f"{self.row.stream}/{self.row.name}/{event.position}"
-            self._running[event.position] = asyncio.Task(self._handle(event), loop=self._loop, name=name)
+            task = asyncio.Task(self._handle(event), loop=self._loop, name=name)
+            self._running[event.position] = event, task
 
     async def _handle(self, event: EventRow) -> None:
         """One attempt."""
@@ -243,11 +298,19 @@ class Subscriber:
             self._park(event, DeadKind.FAILED, attempt, error)
             return
         driver.complain(error, f"handling {self._name_of(event)}, attempt {attempt}")
+        if self._lane_of(event).is_leaving:
+            self._forget(event)
+            driver.committer.schedule()
+            return
         self._attempts[event.position] = attempt + 1
+        self._resting[event.position] = event
         wait_ms = retry.delay_ms(attempt, drawn=driver.source.draw())
         driver.clock.arm(driver.clock.now_ms() + wait_ms, lambda: self._try_again(event))
 
     def _try_again(self, event: EventRow) -> None:
+        if self._resting.get(event.position) is not event:
+            return  # its lane has gone to another worker
+        del self._resting[event.position]
         self._ready.append(event)
         self._pump()
 
@@ -278,12 +341,17 @@ class Subscriber:
 
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
-        dirty = [lane for lane in self._lanes.values() if lane.is_dirty]
-        if not dirty:
+        busy = {lane_of(event, self.row.lanes) for event, _ in self._running.values()}
+        leaving = [lane for lane in self._lanes.values() if lane.is_leaving and lane.number not in busy]
+        dirty = [lane for lane in self._lanes.values() if lane.is_dirty and lane not in leaving]
+        if not (dirty or leaving):
             return None
         finished, self._finished = self._finished, []
         batch.dead.extend(self._dead)
         self._dead = []
+        for lane in leaving:
+            del self._lanes[lane.number]
+            batch.lanes.append(lane.mark(last=True))
         batch.lanes.extend(lane.mark() for lane in dirty)
         return lambda error: self._committed(finished, error)
 
@@ -318,12 +386,12 @@ class Subscriber:
         """Begin no more, and wait for the handlers that run."""
         self._paused = True
         while self._running:
-            await asyncio.wait(list(self._running.values()))
+            await asyncio.wait([task for _, task in self._running.values()])
 
     def abandon(self) -> list[asyncio.Task[None]]:
         """Stop at once; gives the handlers that are cancelled: their events are delivered again."""
         self._stopped = True
-        tasks = list(self._running.values())
+        tasks = [task for _, task in self._running.values()]
         for task in tasks:
             task.cancel()
         return tasks

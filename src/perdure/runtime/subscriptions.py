@@ -61,7 +61,7 @@ class Subscriptions:
     def reading(self) -> list[Reading]:
         """How far each stream has been read; sees to new handlers first."""
         self._look_for_handlers()
-        return [Reading(number, one.row.stream, one.read_to) for number, one in self._subscribers.items()]
+        return [one.reading for one in self._subscribers.values()]
 
     def _look_at_events(self) -> None:
         self._look_for_handlers()
@@ -106,10 +106,14 @@ class Subscriptions:
             self._claim_again = True
             return
         self._is_claiming = True
-        lease, now_ms, numbers = driver.lease, driver.clock.now_ms(), list(self._subscribers)
+        lease, now_ms, (numbers, whole) = driver.lease, driver.clock.now_ms(), self._served()
         driver.committer.ask_between(
-            lambda store: store.streams.claim_lanes(lease, numbers, now_ms=now_ms), self._claimed
+            lambda store: store.streams.claim_lanes(lease, numbers, now_ms=now_ms, whole=whole), self._claimed
         )
+
+    def _served(self) -> tuple[list[int], list[int]]:
+        """The subscriptions, and those whose lanes are not shared."""
+        return list(self._subscribers), [n for n, one in self._subscribers.items() if one.is_whole]
 
     def _claimed(self, found: list[LaneRow] | StoreError) -> None:
         self._is_claiming = False
@@ -124,6 +128,16 @@ class Subscriptions:
         if self._claim_again:
             self._claim_again = False
             self._claim()
+            return
+        lease, (numbers, whole) = self._driver.lease, self._served()
+        self._driver.reads.ask(lambda store: store.streams.shares(lease, numbers, whole=whole), self._give_up)
+
+    def _give_up(self, shares: dict[int, int] | StoreError) -> None:
+        if isinstance(shares, StoreError):
+            self._driver.complain(shares, "looking how the lanes are shared")
+            return
+        for number, share in shares.items():
+            self._subscribers[number].keep(share)
 
     async def drain(self, seconds: float) -> None:
         """Begin no more, and wait for the handlers that run; so many seconds at most."""

@@ -242,7 +242,7 @@ class Store(Protocol):
     ) -> Sight:
         """Whether `claim`, or `messages` after that position, may find something.
 
-        And whether `streams.events`, or `streams.claim_lanes`, of what is being read may. Renews
+        And whether `events`, `claim_lanes` or `shares` of the streams that are being read may. Renews
         the lease until `until_ms`, unless that is 0. Raises LeaseLost. Where reads block it may be
         called from any thread.
         """

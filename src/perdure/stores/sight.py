@@ -13,7 +13,7 @@ class Sight(NamedTuple):
     messages: bool
     """Whether something may have been sent to the runs of this lease."""
     events: bool = False
-    """Whether there may be events that were not read, or lanes to claim, or a lease to end."""
+    """Whether there may be events that were not read, lanes to claim or to give up, or a lease to end."""
 
 
 class Reading(NamedTuple):
@@ -22,4 +22,6 @@ class Reading(NamedTuple):
     subscription: int
     stream: str
     after: int
-    """Up to this position; below all where it has no lane of it."""
+    """Up to this position; past all where it has no lane of it."""
+    is_whole: bool = False
+    """Whether the subscription's lanes are not shared among workers."""

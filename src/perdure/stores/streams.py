@@ -24,6 +24,13 @@ LANES = 16
 """How many lanes a subscription has. More would spread it over more workers than that."""
 
 
+def share_of(lanes: int, serving: Sequence[int], lease: int, *, is_whole: bool) -> int:
+    """How many of the lanes are a lease's, of those which serve the subscription, in order."""
+    if is_whole:
+        return lanes if serving[:1] == [lease] else 0
+    return -(-lanes // max(1, len(serving)))
+
+
 class StreamStore(Protocol):
     """The streams of a store. `subscribe` and `claim_lanes` are called from the committer's thread."""
 
@@ -39,8 +46,21 @@ class StreamStore(Protocol):
         """All of them, by stream and name."""
         ...
 
-    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
-        """Take the free lanes of these subscriptions, and say how far they are. Raises LeaseLost."""
+    def claim_lanes(
+        self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int, whole: Sequence[int] = ()
+    ) -> list[LaneRow]:
+        """Take free lanes of these subscriptions, and say how far they are. Raises LeaseLost.
+
+        Up to the worker's share: the lanes, divided by the workers that serve the subscription,
+        rounded up. Who claims serves it, as long as its lease lasts. Those of `whole` are not shared:
+        all goes to the worker that has served longest. Ends the leases of workers that are dead.
+        """
+        ...
+
+    def shares(
+        self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
+    ) -> dict[int, int]:
+        """How many lanes of each are the lease's share, as in `claim_lanes`. Who has more gives them up."""
         ...
 
     def append_within(

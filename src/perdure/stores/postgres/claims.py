@@ -27,11 +27,15 @@ _OPEN: Final = int(Status.PARKED)
 _ALSO_ENDED: Final = int(max(Status))
 
 
-def _as_arrays(reading: Sequence[Reading]) -> tuple[bytes, bytes, bytes]:
+_Arrays = tuple[bytes, bytes, bytes, bytes]
+
+
+def _as_arrays(reading: Sequence[Reading]) -> _Arrays:
     return (
         numbers(one.subscription for one in reading),
         numbers(stream_number(one.stream) for one in reading),
         numbers(one.after for one in reading),
+        numbers(one.subscription for one in reading if not one.is_whole),
     )
 
 
@@ -55,7 +59,7 @@ class _Seen(NamedTuple):
     is_sent: bool
     messages: bool
     lanes: bool
-    """Whether some that are asked for are free."""
+    """Whether some that are asked for are free, or more than its share."""
     events: bool
 
     @property
@@ -137,7 +141,7 @@ class Claims:
         every_ms: int,
         after: int = _NO_MESSAGE,
         until_ms: int | None = None,
-        reading: tuple[bytes, bytes, bytes] = _READING_NOTHING,
+        reading: _Arrays = _READING_NOTHING,
     ) -> tuple[_Seen, int]:
         """What there is, and after which position it was looked for messages to free runs.
 
@@ -166,7 +170,7 @@ class Claims:
         *,
         now_ms: int,
         after: int,
-        reading: tuple[bytes, bytes, bytes],
+        reading: _Arrays,
         until_ms: int | None = None,
     ) -> _Seen:
         believed = self._leases.believed

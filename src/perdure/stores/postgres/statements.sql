@@ -146,8 +146,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 
 -- What a glance finds: up to where messages are settled; the leases that are free; how many others are held; whether
 -- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
--- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free; whether a stream of $10
--- goes on after its position in $11.
+-- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free, or the lease has
+-- more than its share of those of $12; whether a stream of $10 goes on after its position in $11.
 -- name: seen
 {settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
     (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
@@ -163,6 +163,18 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
     EXISTS (
         SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($9::int8[])
         AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
+    ) OR EXISTS (
+        SELECT 1 FROM unnest($12::int8[]) AS shared (number) WHERE (
+            SELECT count(*) FROM {s}.lane WHERE lane.subscription = shared.number AND lane.lease = $4
+        ) > (
+            SELECT (
+                (SELECT lanes FROM {s}.subscription WHERE subscription.number = shared.number)
+                + greatest(count(*), 1) - 1
+            ) / greatest(count(*), 1)
+            FROM {s}.serving
+            WHERE serving.subscription = shared.number
+            AND EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = serving.lease AND lease.held)
+        )
     ),
     EXISTS (
         SELECT 1 FROM unnest($10::int8[], $11::int8[]) AS reading (stream, pos) CROSS JOIN LATERAL (
@@ -175,7 +187,7 @@ SELECT (SELECT held FROM {s}.lease WHERE number = $4::int8), {seen}
 
 -- name: glance_and_renew
 WITH renewed AS (
-    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($12::int8, {server_ms} + ttl_ms))
+    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($13::int8, {server_ms} + ttl_ms))
     WHERE number = $4::int8 AND held RETURNING 1
 )
 SELECT EXISTS (SELECT 1 FROM renewed), {seen}

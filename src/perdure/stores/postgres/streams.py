@@ -144,25 +144,31 @@ class Streams:
         (row,) = self._database.rows("subscription_of", number, name)
         return SubscriptionRow._make(row)
 
-    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
+    def claim_lanes(
+        self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int, whole: Sequence[int] = ()
+    ) -> list[LaneRow]:
         """See `StreamStore.claim_lanes`."""
         wanted, believed = numbers(subscriptions), self._leases.believed(now_ms)
         asked = wanted, lease.number, self._leases.presence, believed
-        ((is_free, is_one_dead),) = self._database.rows("lanes_to_claim", *asked)
+        ((is_free, is_new, is_one_dead),) = self._database.rows("lanes_to_claim", *asked)
         held = self._leases.held(now_ms=now_ms) if is_one_dead else ()
         dead = [row for row in held if row.is_dead and row.number != lease.number]
-        if not (is_free or dead):
+        if not (is_free or is_new or dead):
             return []
 
         def work(link: Link) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[HeldLease]]:
             with link.transaction(self._leases.fence(lease)):
                 pass
             busy = self._leases.end(link, dead)
-            claimed = link.rows("claim_lanes", wanted, lease.number)
+            with link.sending():
+                link.run("remove_serving", wanted)
+                link.run("serve", wanted, lease.number)
+                taken = link.run("claim_lanes", wanted, lease.number, numbers(whole))
+            claimed = taken.fetchall()
             parked = link.rows("dead_keys", numbers({row[0] for row in claimed})) if claimed else []
             return claimed, parked, busy
 
-        rows, keys, busy = self._database.write(work, tell=lambda done: len(done[2]) < len(dead))
+        rows, keys, busy = self._database.write(work, tell=lambda done: is_new or len(done[2]) < len(dead))
         self._leases.break_off(busy)
         parked: dict[tuple[int, int], list[str]] = {}
         for number, lane, key in keys:
@@ -172,13 +178,22 @@ class Streams:
             for number, lane, cursor, done in sorted(rows)
         ]
 
+    def shares(
+        self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
+    ) -> dict[int, int]:
+        """See `StreamStore.shares`."""
+        rows = self._database.rows("shares", numbers(subscriptions), lease.number, numbers(whole))
+        return {number: share for number, _, share in rows}
+
 
 def write_lanes(link: Link, marks: Sequence[LaneMark], *, lease: int) -> None:
     """Send how far lanes are; one that is another's now is left alone."""
-    last = {mark[2:]: mark for mark in marks}
-    cursors, done, subscriptions, lanes = zip(*last.values(), strict=True)
-    passed = texts(map(_array, done))
-    link.run("mark_lanes", numbers(cursors), passed, numbers(subscriptions), numbers(lanes), lease)
+    last = {(mark.subscription, mark.lane): mark for mark in marks}
+    cursors, done, subscriptions, lanes, given_up = zip(*last.values(), strict=True)
+    link.run(
+        "mark_lanes", numbers(cursors), texts(map(_array, done)), numbers(subscriptions), numbers(lanes),
+        numbers(given_up), lease,
+    )  # fmt: skip
 
 
 def write_dead(link: Link, events: Sequence[DeadEvent]) -> None:

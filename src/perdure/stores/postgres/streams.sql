@@ -67,16 +67,46 @@ SELECT EXISTS (
         SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($1::int8[])
         AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
     ),
+    EXISTS (
+        SELECT 1 FROM unnest($1::int8[]) AS wanted (number)
+        WHERE NOT EXISTS (SELECT 1 FROM {s}.serving WHERE serving.subscription = wanted.number AND serving.lease = $2)
+    ),
     EXISTS (SELECT 1 FROM {s}.lease WHERE held AND number <> $2::int8 AND (until_ms <= coalesce($4::int8, {server_ms}) OR
         CASE WHEN present_since = pg_postmaster_start_time()
             THEN pg_try_advisory_xact_lock_shared($3::int4, number::int4) ELSE false END))
 
+-- name: serve
+INSERT INTO {s}.serving (subscription, lease) SELECT number, $2 FROM unnest($1::int8[]) AS wanted (number)
+ORDER BY number ON CONFLICT DO NOTHING
+
+-- name: remove_serving
+DELETE FROM {s}.serving WHERE subscription = ANY ($1::int8[])
+AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = serving.lease AND lease.held)
+
+-- What the lease $2 has of the lanes of the subscriptions $1, and its share; those of $3 are not shared.
+-- name: shares
+SELECT subscription.number,
+    (SELECT count(*) FROM {s}.lane WHERE lane.subscription = subscription.number AND lane.lease = $2::int8) AS own,
+    CASE
+        WHEN subscription.number <> ALL ($3::int8[]) THEN (subscription.lanes + served.workers - 1) / served.workers
+        WHEN served.longest = $2 THEN subscription.lanes
+        ELSE 0
+    END AS share
+FROM {s}.subscription CROSS JOIN LATERAL (
+    SELECT greatest(count(*), 1) AS workers, min(lease) AS longest FROM {s}.serving
+    WHERE serving.subscription = subscription.number
+    AND EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = serving.lease AND lease.held)
+) AS served
+WHERE subscription.number = ANY ($1::int8[])
+
 -- Of two that claim the same at once, one has the row and the other passes it over: nobody waits.
 -- name: claim_lanes
 WITH taken AS (
-    SELECT lane.subscription, lane.lane FROM {s}.lane
-    WHERE lane.subscription = ANY ($1::int8[]) AND lane.lease = ANY (ARRAY({free_of_lanes}))
-    FOR UPDATE SKIP LOCKED
+    SELECT free.subscription, free.lane FROM ({shares}) AS shared CROSS JOIN LATERAL (
+        SELECT lane.subscription, lane.lane FROM {s}.lane
+        WHERE lane.subscription = shared.number AND lane.lease = ANY (ARRAY({free_of_lanes}))
+        ORDER BY lane.lane LIMIT greatest(shared.share - shared.own, 0) FOR UPDATE SKIP LOCKED
+    ) AS free
 )
 UPDATE {s}.lane SET lease = $2 FROM taken WHERE lane.subscription = taken.subscription AND lane.lane = taken.lane
 RETURNING lane.subscription, lane.lane, lane.cursor, lane.done
@@ -85,9 +115,11 @@ RETURNING lane.subscription, lane.lane, lane.cursor, lane.done
 SELECT DISTINCT subscription, lane, key FROM {s}.dead WHERE subscription = ANY ($1::int8[]) AND key <> ''
 
 -- name: mark_lanes
-UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[]
-FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[]) AS given (cursor, done, subscription, lane)
-WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.lease = $5
+UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[],
+    lease = CASE given.is_given_up WHEN 0 THEN lane.lease ELSE 0 END
+FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::int8[])
+    AS given (cursor, done, subscription, lane, is_given_up)
+WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.lease = $6
 
 -- name: lane_stand
 SELECT cursor, done FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3

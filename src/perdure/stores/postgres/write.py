@@ -97,6 +97,7 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
     )
     for_others = bool(
         batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
+        or any(mark.is_given_up for mark in batch.lanes)
         or holders - {lease.lease.number}
     )  # fmt: skip
     return Written(Committed(outcomes, positions, appended), for_others)

@@ -30,6 +30,7 @@ from ...errors import StoreCorrupt
 from ..base import Lease
 from ..correlation import Found, Wanted
 from ..moves import refuse_closed
+from ..streams import share_of
 from . import blobs
 from .awaiting import Correlation, ask_for, correlations_of, tell_waiting
 from .borrowing import within
@@ -53,6 +54,10 @@ _INSERT_SUBSCRIPTION = SQL["insert_subscription"]
 _INSERT_LANE = SQL["insert_lane"]
 _ANY_FREE = SQL["any_free_lane"]
 _CLAIM_LANES = SQL["claim_lanes"]
+_SERVE = SQL["serve"]
+_SERVING = SQL["serving"]
+_REMOVE_SERVING = SQL["remove_serving"]
+_LANES_HELD = SQL["lanes_held"]
 _DEAD_KEYS = SQL["dead_keys"]
 _MARK = SQL["mark_lane"]
 _STAND = SQL["lane_stand"]
@@ -91,22 +96,40 @@ class Streams:
             rows: Any = connection.execute(_SUBSCRIPTIONS).fetchall()
         return [SubscriptionRow._make(row) for row in rows]
 
-    def claim_lanes(self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int) -> list[LaneRow]:
-        """See `Store.claim_lanes`."""
+    def claim_lanes(
+        self, lease: Lease, subscriptions: Sequence[int], *, now_ms: int, whole: Sequence[int] = ()
+    ) -> list[LaneRow]:
+        """See `StreamStore.claim_lanes`."""
         wanted = json.dumps(list(subscriptions))
         if not self._leases.dead(self._leases.held(), lease, now_ms=now_ms):
             with self._database.snapshot() as connection:
-                if connection.execute(_ANY_FREE, (wanted,)).get is None:
+                if connection.execute(_ANY_FREE, (wanted, lease.number)).get is None:
                     return []
         with self._database.transaction() as connection:
             self._leases.check_fence(connection, lease)
             self._leases.end_dead(connection, lease, now_ms=now_ms)
-            rows: Any = connection.execute(_CLAIM_LANES, (wanted, lease.number)).fetchall()
+            connection.execute(_REMOVE_SERVING)
+            connection.executemany(_SERVE, [(number, lease.number) for number in subscriptions])
+            rows: list[Any] = []
+            for number in subscriptions:
+                share, own = _share(connection, lease, number, is_whole=number in whole)
+                if own < share:
+                    rows += connection.execute(_CLAIM_LANES, (number, lease.number, share - own)).fetchall()
             parked = {number: _parked_keys(connection, number) for number in {row[0] for row in rows}}
         return [
             LaneRow(number, lane, cursor, tuple(json.loads(done)), tuple(parked[number].get(lane, ())))
             for number, lane, cursor, done in rows
         ]
+
+    def shares(
+        self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
+    ) -> dict[int, int]:
+        """See `StreamStore.shares`."""
+        with self._database.snapshot() as connection:
+            return {
+                number: _share(connection, lease, number, is_whole=number in whole)[0]
+                for number in subscriptions
+            }
 
     def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
         """See `StreamStore.append_within`."""
@@ -298,6 +321,16 @@ def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int]:
 def _identity(stream: str, event: NewEvent) -> int:
     name = json.dumps((stream, event.source, event.id)).encode()
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
+
+
+def _share(
+    connection: apsw.Connection, lease: Lease, subscription: int, *, is_whole: bool
+) -> tuple[int, int]:
+    """How many lanes are the lease's share, and how many it has."""
+    found: Any = connection.execute(_LANES_HELD, (subscription, lease.number)).fetchone()
+    lanes, own = found or (0, 0)
+    rows: Any = connection.execute(_SERVING, (subscription,)).fetchall()
+    return share_of(lanes, [number for (number,) in rows], lease.number, is_whole=is_whole), own
 
 
 def _parked_keys(connection: apsw.Connection, subscription: int) -> dict[int, list[str]]:

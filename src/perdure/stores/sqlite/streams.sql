@@ -47,17 +47,37 @@ FROM lane WHERE subscription IN (SELECT value FROM json_each(?1))
 AND lease NOT IN (SELECT number FROM lease WHERE held)
 
 -- name: any_free_lane
-SELECT 1 {free_lanes} LIMIT 1
+SELECT 1 {free_lanes}
+UNION ALL SELECT 1 FROM json_each(?1) AS wanted
+WHERE NOT EXISTS (SELECT 1 FROM serving WHERE serving.subscription = wanted.value AND serving.lease = ?2)
+LIMIT 1
+
+-- name: serve
+INSERT OR IGNORE INTO serving (subscription, lease) VALUES (?, ?)
+
+-- name: remove_serving
+DELETE FROM serving WHERE lease NOT IN (SELECT number FROM lease WHERE held)
+
+-- name: serving
+SELECT lease FROM serving WHERE subscription = ? AND lease IN (SELECT number FROM lease WHERE held) ORDER BY lease
+
+-- name: lanes_held
+SELECT subscription.lanes, (SELECT count(*) FROM lane WHERE lane.subscription = subscription.number AND lane.lease = ?2)
+FROM subscription WHERE number = ?1
 
 -- name: claim_lanes
-UPDATE lane SET lease = ?2 WHERE (subscription, lane) IN (SELECT subscription, lane {free_lanes})
+UPDATE lane SET lease = ?2 WHERE (subscription, lane) IN (
+    SELECT subscription, lane FROM lane WHERE subscription = ?1
+    AND lease NOT IN (SELECT number FROM lease WHERE held) ORDER BY lane LIMIT ?3
+)
 RETURNING subscription, lane, cursor, done
 
 -- name: dead_keys
 SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' GROUP BY lane, key
 
 -- name: mark_lane
-UPDATE lane SET cursor = ?1, done = ?2 WHERE subscription = ?3 AND lane = ?4 AND lease = ?5
+UPDATE lane SET cursor = ?1, done = ?2, lease = CASE WHEN ?5 THEN 0 ELSE lease END
+WHERE subscription = ?3 AND lane = ?4 AND lease = ?6
 
 -- name: lane_stand
 SELECT cursor, done FROM lane WHERE subscription = ? AND lane = ? AND lease = ?

@@ -47,6 +47,13 @@ CREATE TABLE lane (
     PRIMARY KEY (subscription, lane)
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- Which workers serve a subscription: each is due its share of the lanes. Rows of leases that have ended mean nothing.
+CREATE TABLE serving (
+    subscription bigint NOT NULL,
+    lease        bigint NOT NULL,
+    PRIMARY KEY (subscription, lease)
+);
+
 -- Events that a subscription has parked, until they are redriven or discarded.
 CREATE TABLE dead (
     subscription bigint NOT NULL,

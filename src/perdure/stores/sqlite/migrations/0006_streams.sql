@@ -45,6 +45,13 @@ CREATE TABLE lane (
     PRIMARY KEY (subscription, lane)
 ) STRICT, WITHOUT ROWID;
 
+-- Which workers serve a subscription: each is due its share of the lanes. Rows of leases that have ended mean nothing.
+CREATE TABLE serving (
+    subscription INTEGER NOT NULL,
+    lease        INTEGER NOT NULL,
+    PRIMARY KEY (subscription, lease)
+) STRICT, WITHOUT ROWID;
+
 -- Events that a subscription has parked, until they are redriven or discarded.
 CREATE TABLE dead (
     subscription INTEGER NOT NULL,

@@ -1,0 +1,180 @@
+"""A subscription in the hands of a worker, while its reads take long and its lanes come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from perdure.core.events import EventPage, EventRow, LaneRow, SubscriptionRow
+from perdure.core.retry import Retry
+from perdure.runtime.subscriber import Subscriber
+from perdure.stores.base import Batch
+from perdure.stores.streams import lane_of_key
+
+LANES = 2
+KEYS = {lane_of_key(key, 0, LANES): key for key in ("a", "b", "c", "d")}
+"""A key of each lane."""
+
+
+class _Handler:
+    """Notes what it handles; waits at what it is told to."""
+
+    name = "note"
+    stream = "orders"
+    is_async = True
+    concurrency = 9
+    order = "key"
+    retry = Retry(attempts=3, delay=10, jitter=False)
+    from_start = True
+    in_transaction = False
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.gates: dict[int, asyncio.Event] = {}
+        self.fails: set[int] = set()
+
+    def wants(self, event: EventRow) -> bool:
+        return True
+
+    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> EventRow:
+        return event
+
+    async def fn(self, event: EventRow) -> None:
+        self.begun.append(event.position)
+        if event.position in self.gates:
+            await self.gates[event.position].wait()
+        if event.position in self.fails:
+            raise ValueError("no")
+
+
+class _Worker:
+    """Stands for the driver and its parts; answers no read by itself, and commits when it is told to."""
+
+    def __init__(self) -> None:
+        self.committer = self.reads = self.clock = self.source = self
+        self.fillers: list[Callable[[Batch], Callable[[Exception | None], None] | None]] = []
+        self.asked: list[Callable[[Any], object]] = []
+        self.timers: list[Callable[[], object]] = []
+
+    def ask(self, look: object, then: Callable[[Any], object]) -> None:
+        self.asked.append(then)
+
+    def schedule(self) -> None: ...
+
+    def complain(self, error: BaseException, doing: str) -> None: ...
+
+    def draw(self) -> float:
+        return 0.0
+
+    def now_ms(self) -> int:
+        return 0
+
+    def arm(self, at_ms: int, call: Callable[[], object]) -> None:
+        self.timers.append(call)
+
+    def commit(self) -> Batch:
+        """What the next commit holds, which is on disk now."""
+        batch = Batch()
+        for fill in self.fillers:
+            written = fill(batch)
+            if written is not None:
+                written(None)
+        return batch
+
+    async def answer(self, *events: EventRow, after: int) -> None:
+        """Answer the oldest read."""
+        self.asked.pop(0)(EventPage(list(events), after))
+        await some_turns()
+
+
+async def some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def worker() -> _Worker:
+    return _Worker()
+
+
+@pytest.fixture
+def handler() -> _Handler:
+    return _Handler()
+
+
+def make(worker: Any, handler: Any) -> Subscriber:
+    return Subscriber(worker, handler, SubscriptionRow(1, "orders", "note", LANES))
+
+
+def lane(number: int, cursor: int = 0) -> LaneRow:
+    return LaneRow(1, number, cursor, (), ())
+
+
+def event(position: int, number: int) -> EventRow:
+    """Of the key of a lane."""
+    return EventRow(position, f"{position}", "", "t", 1, KEYS[number], 0, 0, "", b"1")
+
+
+async def test_a_lane_that_is_taken_while_a_read_is_under_way_is_read_from_its_own_cursor(
+    worker: _Worker, handler: _Handler
+) -> None:
+    subscriber = make(worker, handler)
+    subscriber.take([lane(0, cursor=10)])
+
+    subscriber.take([lane(1, cursor=2)])  # the read after 10 has not come back
+    await worker.answer(event(11, 0), event(12, 1), after=12)
+    before, reads_after = list(handler.begun), subscriber.reading.after
+    await worker.answer(event(3, 1), event(11, 0), event(12, 1), after=12)
+
+    assert (before, reads_after) == ([11], 2)
+    assert handler.begun == [11, 3]
+    worker.commit()
+    await some_turns()
+    assert handler.begun == [11, 3, 12]
+
+
+async def test_a_lane_goes_with_the_commit_that_says_that_what_ran_of_it_is_done(
+    worker: _Worker, handler: _Handler
+) -> None:
+    gate = handler.gates[1] = asyncio.Event()
+    subscriber = make(worker, handler)
+    subscriber.take([lane(0), lane(1)])
+    await worker.answer(event(1, 1), event(2, 0), event(3, 1), after=3)
+
+    subscriber.keep(1)
+    first = worker.commit()
+    gate.set()
+    await some_turns()
+    second = worker.commit()
+
+    assert [(mark.lane, mark.is_given_up) for mark in first.lanes] == [(0, False)]
+    assert [(mark.lane, mark.cursor, mark.is_given_up) for mark in second.lanes] == [(1, 1, True)]
+    assert handler.begun == [1, 2]
+
+
+async def test_what_rests_or_waits_is_forgotten_with_its_lane_and_delivered_again_when_that_comes_back(
+    worker: _Worker, handler: _Handler
+) -> None:
+    handler.fails = {1}
+    subscriber = make(worker, handler)
+    subscriber.take([lane(0), lane(1)])
+    await worker.answer(event(1, 1), event(3, 1), after=3)
+
+    subscriber.keep(1)
+    given_up = worker.commit().lanes
+    handler.fails = set()
+    subscriber.take([lane(1)])
+    await worker.answer(after=3)  # the one that was under way
+    await worker.answer(event(1, 1), event(3, 1), after=3)
+    worker.timers[0]()  # of the attempt that was to come
+    await some_turns()
+    worker.commit()
+    await some_turns()
+    worker.commit()
+
+    assert [(mark.lane, mark.cursor) for mark in given_up if mark.is_given_up] == [(1, 0)]
+    assert handler.begun == [1, 1, 3]
+    assert subscriber._held == 0
