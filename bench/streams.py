@@ -1,8 +1,8 @@
-"""Event streams on a file: appends in batches and one by one, events handled in the order of 10,000 keys,
-and how long an event takes from `append` to its handler.
+"""Event streams on a file, and on PostgreSQL: appends in batches and one by one, events handled in the order
+of 10,000 keys, and how long an event takes from `append` to its handler, also in another engine.
 
-Limits: rows a second that `apsw` puts into a log with an index, in commits of 2,000 rows; and, for the
-time to the handler, one commit of one row: an event is on disk before it is handled.
+Limits: rows a second that the driver puts into a log with an index, in commits of 2,000 rows; and, for
+the time to the handler, one commit of one row: an event is on disk before it is handled.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from perdure import Engine, Event, Stream
 
 from .measure import Figure, Work, beside, commit_seconds, percentile, rows_per_second
+from .server import Server, running_server
 from .work import url_of
 
 KEYS = 10_000
@@ -68,7 +68,7 @@ def measure(work: Work) -> Iterator[Figure]:
         pairs = [
             beside(
                 lambda: rows_per_second(work, rows=events),
-                lambda measured=measured: asyncio.run(measured(work.fresh_path(), events)),
+                lambda measured=measured: asyncio.run(measured(url_of(work.fresh_path()), events)),
             )
             for _ in work.repeats()
         ]
@@ -79,28 +79,61 @@ def measure(work: Work) -> Iterator[Figure]:
         )  # fmt: skip
     samples = work.size(1_000, quick=20)
     commits = [[1_000 * seconds for seconds in commit_seconds(work, times=samples)] for _ in work.repeats()]
-    waits = [asyncio.run(_waits_ms(work.fresh_path(), samples)) for _ in work.repeats()]
+    waits = [asyncio.run(_waits_ms(url_of(work.fresh_path()), samples)) for _ in work.repeats()]
     yield Figure(
         "from append to handler, p50", "ms", [percentile(repeat, 0.5) for repeat in waits],
         "one commit, p50", [percentile(repeat, 0.5) for repeat in commits], target=5.0,
     )  # fmt: skip
+    with running_server(work) as server:
+        yield from _on_postgres(server, work)
+
+
+def _on_postgres(server: Server, work: Work) -> Iterator[Figure]:
+    events = work.size(100_000, quick=2_000)
+    for name, target, measured in (
+        ("events appended in batches on PostgreSQL", 50_000, _in_batches),
+        ("events appended one by one by 200 callers on PostgreSQL", None, _one_by_one),
+        ("events handled, in order of 10,000 keys, on PostgreSQL", None, _handle_all),
+    ):
+        values: list[float] = []
+        limits: list[float] = []
+        for _ in work.repeats():
+            limits.append(server.write_log(events)[0])
+            with server.fresh_url() as url:
+                values.append(asyncio.run(measured(url, events)))
+        yield Figure(
+            name, "events/s", values, "rows/s as arrays, in commits of 2,000", limits, better="more",
+            target=target,
+        )  # fmt: skip
+    samples = work.size(500, quick=20)
+    for name, target, waited in (
+        ("from append to handler on PostgreSQL, p50", None, _waits_ms),
+        ("from append to a handler of another engine on PostgreSQL, p50", 20.0, _waits_elsewhere_ms),
+    ):
+        waits: list[float] = []
+        commits: list[float] = []
+        for _ in work.repeats():
+            commits.append(server.commit_ms(samples))
+            with server.fresh_url() as url:
+                waits.append(percentile(asyncio.run(waited(url, samples)), 0.5))
+        yield Figure(name, "ms", waits, "one commit", commits, target=target)
 
 
 def _some(count: int, first: int) -> list[Reading]:
     return [Reading(f"meter-{number % KEYS}", number) for number in range(first, first + count)]
 
 
-async def _in_batches(path: Path, events: int) -> float:
-    async with Engine(url_of(path), handlers=[]) as engine:
+async def _in_batches(url: str, events: int) -> float:
+    async with Engine(url, handlers=[]) as engine:
         began = time.perf_counter()
         for first in range(0, events, BATCH):
             await engine.append_batch(readings, _some(BATCH, first))
         return events / (time.perf_counter() - began)
 
 
-async def _one_by_one(path: Path, events: int) -> float:
+async def _one_by_one(url: str, events: int) -> float:
     each = events // 4 // CALLERS
-    async with Engine(url_of(path), handlers=[]) as engine:
+    async with Engine(url, handlers=[]) as engine:
         began = time.perf_counter()
         await asyncio.gather(*(_append_each(engine, each, caller * each) for caller in range(CALLERS)))
         return CALLERS * each / (time.perf_counter() - began)
@@ -111,24 +144,36 @@ async def _append_each(engine: Engine, count: int, first: int) -> None:
         await engine.append(readings, reading)
 
 
-async def _handle_all(path: Path, events: int) -> float:
+async def _handle_all(url: str, events: int) -> float:
     """From the opening of an engine on a file with all events to the last of them handled."""
-    async with Engine(url_of(path), handlers=[]) as engine:
+    async with Engine(url, handlers=[]) as engine:
         for first in range(0, events, BATCH):
             await engine.append_batch(readings, _some(BATCH, first))
     handled = tally.expect(events)
     began = time.perf_counter()
-    async with Engine(url_of(path)):
+    async with Engine(url):
         await handled.wait()
         return events / (time.perf_counter() - began)
 
 
-async def _waits_ms(path: Path, samples: int) -> list[float]:
+async def _waits_ms(url: str, samples: int) -> list[float]:
     waits: list[float] = []
-    async with Engine(url_of(path)) as engine:
+    async with Engine(url) as engine:
         for number in range(samples):
             handled, began = tally.expect(1), time.perf_counter()
             await engine.append(readings, Reading("meter", number))
+            await handled.wait()
+            waits.append(1_000 * (time.perf_counter() - began))
+    return waits
+
+
+async def _waits_elsewhere_ms(url: str, samples: int) -> list[float]:
+    """The same, where one engine appends and another handles."""
+    waits: list[float] = []
+    async with Engine(url, handlers=[]) as appends, Engine(url):
+        for number in range(samples):
+            handled, began = tally.expect(1), time.perf_counter()
+            await appends.append(readings, Reading("meter", number))
             await handled.wait()
             waits.append(1_000 * (time.perf_counter() - began))
     return waits

@@ -11,7 +11,9 @@ import pytest
 
 from perdure import Client, Engine, Event, Stream
 from perdure.blocks.handler import Handler
+from perdure.runtime.lease import LEASE_MS
 from perdure.stores.streams import LANES
+from perdure.testing.engine import HarnessEngine
 from tests.runtime.waiting import until
 from tests.streams.events import Paid, Placed
 
@@ -142,3 +144,29 @@ async def test_events_that_wait_for_each_other_are_one_workers(
 
     assert sorted(held) == [0, LANES]
     assert amounts == sorted(amounts)
+
+
+async def test_the_lanes_of_a_worker_that_dies_go_to_the_others_and_nothing_is_left_out(
+    url: str, orders: Stream[Placed | Paid]
+) -> None:
+    seen = Seen()
+    handlers = [handler_of(orders, seen)]
+    dies = HarnessEngine(url, handlers=handlers)
+    async with AsyncExitStack() as stack, Client(url) as client:
+        await dies.__aenter__()
+        heirs = [await stack.enter_async_context(Engine(url, handlers=handlers)) for _ in range(2)]
+        await until(lambda: sorted(map(lanes_of, (dies, *heirs))) == [LANES - 2 * 6, 6, 6])
+        await append_some(client, orders, 0, 10)
+        await until(lambda: seen.count > KEYS)
+
+        dies.drop()
+        died_s = asyncio.get_running_loop().time()
+        await until(lambda: sum(map(lanes_of, heirs)) == LANES)
+        taken_s = asyncio.get_running_loop().time() - died_s
+        await append_some(client, orders, 10, 12)
+        await until(lambda: all(amounts[-1] == 11 for amounts in seen.amounts.values()))
+
+    assert len(seen.amounts) == KEYS
+    assert {tuple(sorted(set(amounts))) for amounts in seen.amounts.values()} == {tuple(range(12))}
+    assert seen.in_order
+    assert taken_s < LEASE_MS / 1_000 + 1
