@@ -23,6 +23,7 @@ from .errors import (
     Attempt,
     Backpressure,
     BoundaryError,
+    BrokerUnavailable,
     ConflictError,
     DefinitionError,
     DeterminismWarning,
@@ -75,17 +76,17 @@ from .views import RunPage, RunStatus, RunView
 __version__ = "0.1.0"
 
 __all__ = [
-    "Appended", "Attempt", "Backpressure", "BoundaryError", "Child", "Client", "CloudEvent",
-    "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine", "Event",
-    "ForeignError", "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable",
+    "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child", "Client",
+    "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine",
+    "Event", "ForeignError", "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable",
     "NotAwaited", "NotDecodable", "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge",
     "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts",
     "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut",
     "RunView", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
     "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
-    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable",
-    "StoreUnreachable", "StoreVersionError", "Stream", "StreamError", "Subscription",
-    "SubscriptionNotFound", "Update", "UpdateRefused", "Workflow", "WorkflowCall",
-    "WorkflowNotRegistered", "compensate", "continue_as_new", "event", "now", "patched", "random",
-    "run_info", "start_child", "start_within", "step", "step_info", "uuid", "workflow",
+    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable",
+    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound", "Update",
+    "UpdateRefused", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new",
+    "event", "now", "patched", "random", "run_info", "start_child", "start_within", "step", "step_info",
+    "uuid", "workflow",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .blocks.handler import Handler, Handlers
+from .blocks.handler import Handlers
 from .blocks.step import steps_for
 from .blocks.workflow import Workflow
 from .client import Client
@@ -35,7 +35,7 @@ from .runtime.recovery import Recovery
 from .runtime.registry import Registry
 from .runtime.retention import Retention
 from .runtime.step_process import refuse_while_loading
-from .runtime.subscriptions import Subscriptions
+from .runtime.subscriptions import Subscribing, Subscriptions
 from .runtime.watchdog import Watchdog
 from .stores.base import DROPPED, Lease, Reply, StartOutcome, Store
 from .stores.opening import DEFAULT_URL, open_store
@@ -216,7 +216,7 @@ class Engine(Client):
         url: str = DEFAULT_URL,
         *,
         workflows: Iterable[Workflow[Any, Any]] | None = None,
-        handlers: Iterable[Handler[Any]] | None = None,
+        handlers: Iterable[Subscribing] | None = None,
         clock: Clock | None = None,
         source: Source | None = None,
         residents_kept: int = RESIDENTS_KEPT,
@@ -224,7 +224,7 @@ class Engine(Client):
         tags: Iterable[str] = (),
     ) -> None:
         """`url` names the store. `workflows`: run only these; by default all that are defined;
-        `handlers` of events the same.
+        `handlers` of events, and bridges to brokers, the same.
 
         `clock` and `source` are for tests. `residents_kept`: how many waiting runs
         stay in memory; the others are replayed when their time comes. `capacity`: with

@@ -33,7 +33,8 @@ show it on its own line, and `code` is stable, so that programs can match it.
     ├── StreamError                about event streams
     │   ├── DuplicateConflict      an event's id stands for another event
     │   ├── SubscriptionNotFound
-    │   └── Backpressure           more waits to be written than is kept in memory
+    │   ├── Backpressure           more waits to be written than is kept in memory
+    │   └── BrokerUnavailable      a bridge's broker cannot be used now; the bridge goes on trying
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -309,6 +310,12 @@ class Backpressure(StreamError):
     """Too much waits to be written already. Nothing was taken in."""
 
     code = "backpressure"
+
+
+class BrokerUnavailable(StreamError):
+    """A bridge's broker cannot be used now; the bridge goes on trying."""
+
+    code = "broker_unavailable"
 
 
 class StoreError(PerdureError):

@@ -6,13 +6,18 @@ import gc
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.events import EventRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import DefinitionError
-from ..runtime.subscriber import Order
+from ..runtime.subscriber import Order, Subscriber
+from ..runtime.subscriptions import Served, Subscribing
+from ..stores.streams import LANES
 from .event import Event, as_event, position_text
+
+if TYPE_CHECKING:
+    from ..runtime.driver import Driver
 
 E = TypeVar("E")
 
@@ -44,10 +49,11 @@ class Handler(Generic[E]):
         self.retry = retry
         self.from_start = from_start
         self.in_transaction = in_transaction
+        self.lanes = LANES
         self._types = types
         self._decode = decode
         self.__doc__ = function.__doc__
-        _defined.add(self)
+        define(self)
 
     def wants(self, event: EventRow) -> bool:
         """Whether the event is of a type that it handles."""
@@ -57,6 +63,10 @@ class Handler(Generic[E]):
         """What the function gets. Raises NotDecodable."""
         key = f"{self.name}/{self.stream}/{position_text(event.position)}"
         return as_event(event, self._decode(event), stream=self.stream, idempotency_key=key, attempt=attempt)
+
+    def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
+        """Deliver events to it in this worker; for the runtime."""
+        return Subscriber(driver, self, row)
 
     def __call__(self, event: Event[E], *connection: Any) -> Any:
         """Call the function, as a test may; with `transaction=True` it takes a connection, too."""
@@ -89,33 +99,43 @@ def check_function(
 
 
 class _Defined:
-    """Every handler that lives in this process."""
+    """Every handler and every bridge that lives in this process."""
 
     def __init__(self) -> None:
-        self._handlers: weakref.WeakSet[Handler[Any]] = weakref.WeakSet()
+        self._handlers: weakref.WeakSet[Subscribing] = weakref.WeakSet()
         self.count = 0
         """How many there have been."""
 
-    def add(self, handler: Handler[Any]) -> None:
+    def add(self, handler: Subscribing) -> None:
         self._handlers.add(handler)
         self.count += 1
 
-    def __iter__(self) -> Iterator[Handler[Any]]:
+    def __iter__(self) -> Iterator[Subscribing]:
         return iter(list(self._handlers))
 
 
 _defined = _Defined()
 
 
+def define(handler: Subscribing) -> None:
+    """Have the engines of this process serve it, for as long as somebody holds it."""
+    _defined.add(handler)
+
+
+def defined_handlers() -> list[Subscribing]:
+    """Every handler and every bridge that lives in this process, by stream and name."""
+    return sorted(_defined, key=lambda one: (one.stream, one.name))
+
+
 class Handlers:
     """The handlers that one engine serves."""
 
-    def __init__(self, wanted: Iterable[Handler[Any]] | None = None) -> None:
+    def __init__(self, wanted: Iterable[Subscribing] | None = None) -> None:
         """`wanted`: only these; None: all that are defined in this process, now or later."""
         self._wanted = None if wanted is None else list(wanted)
         self._seen = -1
 
-    def news(self) -> list[Handler[Any]]:
+    def news(self) -> list[Subscribing]:
         """All of them; nothing if no other was defined since this was asked last.
 
         Raises DefinitionError for two of one name.
@@ -136,11 +156,11 @@ class Handlers:
 
 
 def _by_name(
-    handlers: Iterable[Handler[Any]],
-) -> tuple[dict[tuple[str, str], Handler[Any]], Handler[Any] | None]:
+    handlers: Iterable[Subscribing],
+) -> tuple[dict[tuple[str, str], Subscribing], Subscribing | None]:
     """The handlers by stream and name; and one that has the name of another."""
-    found: dict[tuple[str, str], Handler[Any]] = {}
-    twin: Handler[Any] | None = None
+    found: dict[tuple[str, str], Subscribing] = {}
+    twin: Subscribing | None = None
     for handler in handlers:
         if found.setdefault((handler.stream, handler.name), handler) is not handler:
             twin = handler

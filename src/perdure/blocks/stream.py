@@ -40,6 +40,8 @@ class Stream(Generic[E]):
         """Raises DefinitionError for a type that cannot be kept as JSON."""
         self.name = as_text(name, "A stream's name")
         self._key = key
+        self.bridges: list[object] = []
+        """Relays and intakes of the stream, which live as long as it does."""
         self._kinds: dict[str, Any] = {}
         self._names: dict[type, tuple[str, int]] = {}
         for kind in kinds_of(of):
@@ -55,6 +57,11 @@ class Stream(Generic[E]):
             kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
             raise DefinitionError(f"Stream {self.name!r} has no events of type {kind!r}. It has: {kinds}.")
         return known
+
+    @property
+    def types(self) -> dict[str, int]:
+        """The names of its types of event, and their versions."""
+        return dict(self._names.values())
 
     async def append(
         self, value: E, *, id: str | None = None, time: datetime | None = None, source: str | None = None

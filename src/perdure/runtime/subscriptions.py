@@ -7,27 +7,75 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..core.events import LaneRow, SubscriptionRow
 from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
 from ..stores.sight import Reading
-from ..stores.streams import LANES
-from .subscriber import HandlerDefinition, Subscriber
 
 if TYPE_CHECKING:
     from .driver import Driver
 
 
+class Served(Protocol):
+    """One subscription, as far as its lanes are this worker's: a handler of events, or an intake of them."""
+
+    row: SubscriptionRow
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being read, or waits to be written."""
+        ...
+
+    @property
+    def read_to(self) -> int:
+        """How far the stream has been read; past its end where there is nothing to look for."""
+        ...
+
+    def take(self, rows: list[LaneRow]) -> None:
+        """Serve these lanes from now on."""
+        ...
+
+    def look(self) -> None:
+        """See whether there is something new."""
+        ...
+
+    async def drain(self) -> None:
+        """Begin no more, and wait for what is under way."""
+        ...
+
+    def abandon(self) -> object:
+        """Stop at once and write nothing more."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop, and clean up."""
+        ...
+
+
+class Subscribing(Protocol):
+    """What has a subscription, and is defined in code."""
+
+    name: str
+    stream: str
+    """The stream that it subscribes to; an intake's is outside."""
+    lanes: int
+    from_start: bool
+
+    def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
+        """Serve the subscription in this worker, once it has lanes. `driver` is a proxy."""
+        ...
+
+
 class Subscriptions:
     """All handlers that this worker serves."""
 
-    def __init__(self, driver: Driver, news: Callable[[], Sequence[HandlerDefinition]]) -> None:
+    def __init__(self, driver: Driver, news: Callable[[], Sequence[Subscribing]]) -> None:
         """`news` gives the handlers, whenever there are others than before."""
         self._driver: Driver = weakref.proxy(driver)
         self._news = news
-        self._subscribers: dict[int, Subscriber] = {}
+        self._subscribers: dict[int, Served] = {}
         self._asked = 0
         """Subscriptions that are being made."""
         self._is_claiming = False
@@ -86,7 +134,7 @@ class Subscriptions:
             self._asked += 1
             driver.committer.ask_between(partial(_subscribe, handler), partial(self._subscribed, handler))
 
-    def _subscribed(self, handler: HandlerDefinition, found: SubscriptionRow | StoreError) -> None:
+    def _subscribed(self, handler: Subscribing, found: SubscriptionRow | StoreError) -> None:
         self._asked -= 1
         if isinstance(found, StoreError):
             self._driver.complain(found, f"subscribing {handler.name}() to stream {handler.stream!r}")
@@ -94,9 +142,9 @@ class Subscriptions:
         self._serve(handler, found)
         self._claim()
 
-    def _serve(self, handler: HandlerDefinition, row: SubscriptionRow) -> None:
+    def _serve(self, handler: Subscribing, row: SubscriptionRow) -> None:
         if row.number not in self._subscribers:
-            self._subscribers[row.number] = Subscriber(self._driver, handler, row)
+            self._subscribers[row.number] = handler.serve(self._driver, row)
 
     def _claim(self) -> None:
         driver = self._driver
@@ -155,5 +203,7 @@ class Subscriptions:
         await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers.values()))
 
 
-def _subscribe(handler: HandlerDefinition, store: Store) -> SubscriptionRow:
-    return store.streams.subscribe(handler.stream, handler.name, lanes=LANES, from_start=handler.from_start)
+def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow:
+    return store.streams.subscribe(
+        handler.stream, handler.name, lanes=handler.lanes, from_start=handler.from_start
+    )

@@ -1,0 +1,153 @@
+"""`Intake`: messages of a broker become events of a stream. What is common to all brokers.
+
+Law: a message is acknowledged when what it became is on disk: an event, or a `Rejected`
+in the stream's side stream, for one that cannot be read. So none is lost and none holds
+up the others. A message that comes again has the same id, and is one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from ..blocks.event import event, moment
+from ..blocks.handler import define
+from ..blocks.options import as_text
+from ..blocks.stream import Stream
+from ..core.events import EventRow, NewEvent, SubscriptionRow
+from ..errors import DefinitionError, NotDecodable
+from ..runtime.subscriptions import Served
+from .cloudevents import STRUCTURED, Attributes, read_headers, read_structured
+from .intaking import Intaking
+from .message import Message, Source
+
+if TYPE_CHECKING:
+    from ..runtime.driver import Driver
+
+E = TypeVar("E")
+
+Dedup = Literal["id", "position"]
+
+
+@event("perdure.rejected")
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that could not become an event of the stream: all of it, and why."""
+
+    reason: str
+    topic: str
+    partition: int
+    position: int
+    key: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+Decode = Callable[[Message], E | None]
+"""What a message means; None: nothing, and it is acknowledged and left out."""
+
+
+class Intake(Generic[E]):
+    """Appends a broker's messages to a stream; made by `nats.intake` or `kafka.intake`.
+
+    One worker at a time takes them in, in the order of their partitions; when it dies
+    another goes on. It is served as a handler is, for as long as the stream lives.
+    """
+
+    def __init__(
+        self,
+        into: Stream[E],
+        *,
+        place: str,
+        name: str,
+        decode: Decode[E] | None,
+        dedup: Dedup,
+        prefix: str,
+        is_ascii: bool,
+        connect: Callable[[Driver], Awaitable[Source]],
+    ) -> None:
+        """`place` names the topic or stream outside: `kafka:payments`."""
+        if dedup not in ("id", "position"):
+            raise DefinitionError(f"Intake {name!r}: dedup={dedup!r}; it is 'id' or 'position'.")
+        self.into = into
+        """The stream that it appends to."""
+        self.rejected: Stream[Rejected] = Stream(f"{into.name}.rejected", Rejected)
+        """Where messages stand that could not become events."""
+        self.stream = as_text(place, "An intake's place")
+        self.name = as_text(name, "An intake's name")
+        self.lanes = 1  # which one worker has
+        self.from_start = True
+        self.connect = connect
+        self._decode = decode
+        self._dedup = dedup
+        self._prefix = prefix
+        self._is_ascii = is_ascii
+        into.bridges.append(self)
+        define(self)
+
+    def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
+        """Take messages in, once this worker has the lane; for the runtime."""
+        return Intaking(driver, self, row)
+
+    def read(self, message: Message, now_ms: int) -> NewEvent | None:
+        """The event that a message becomes; None for one that is left out. Raises what is wrong with it."""
+        attributes, payload = self._unwrap(message)
+        if self._decode is not None:
+            value = self._decode(message)
+            if value is None:
+                return None
+        else:
+            value = self._read_value(attributes, payload)
+        id, source = self._identity(message, attributes)
+        time_ms = message.time_ms if attributes is None else attributes.time_ms
+        time = None if time_ms is None else moment(time_ms)
+        return self.into.new_event(value, "", now_ms, id=id, time=time, source=source)
+
+    def reject(self, message: Message, reason: str, now_ms: int) -> NewEvent:
+        """What is kept of a message that became no event."""
+        rejected = Rejected(
+            reason=reason,
+            topic=message.topic,
+            partition=message.partition,
+            position=message.position,
+            key=message.key,
+            headers=dict(message.headers),
+            data=message.data,
+        )
+        id, time = _place_of(message), moment(message.time_ms)
+        return self.rejected.new_event(rejected, "", now_ms, id=id, time=time, source=self.stream)
+
+    def _unwrap(self, message: Message) -> tuple[Attributes | None, bytes]:
+        for name, value in message.headers.items():
+            if name.lower() == "content-type" and value.lower().startswith(STRUCTURED):
+                return read_structured(message.data)
+        return read_headers(message.headers, prefix=self._prefix, is_ascii=self._is_ascii), message.data
+
+    def _read_value(self, attributes: Attributes | None, payload: bytes) -> E:
+        known = self.into.types
+        if attributes is not None:
+            type_name, version = attributes.type, attributes.version
+        elif len(known) == 1:
+            ((type_name, version),) = known.items()
+        else:
+            raise NotDecodable(
+                "message", f"it is no CloudEvent, and stream {self.into.name!r} has several types of event"
+            )
+        return self.into.decode(EventRow(0, "", "", type_name, version, "", 0, 0, "", payload))
+
+    def _identity(self, message: Message, attributes: Attributes | None) -> tuple[str, str]:
+        """The id and source by which a message that comes again is known."""
+        if self._dedup == "id" and attributes is not None:
+            return attributes.id, attributes.source
+        if self._dedup == "id" and message.id:
+            return message.id, self.stream
+        return _place_of(message), self.stream
+
+    def __repr__(self) -> str:
+        return f"<intake {self.name} of {self.stream} into {self.into.name}>"
+
+
+def _place_of(message: Message) -> str:
+    # With its time: where a topic was deleted and made anew, its offsets begin again.
+    return f"{message.partition}/{message.position}@{message.time_ms}"
