@@ -65,7 +65,8 @@ MAY_IMPORT = {
     "journals": {"blocks", "codec", "core", "errors", "runtime", "stores"},
     "moving": {"core", "errors", "runtime", "stores"},
     "bridges": {"blocks", "core", "errors", "runtime"},
-    "faces": {"blocks", "check", "client", "engine", "errors", "journals", "moving", "views"},
+    "asyncapi": {"blocks", "bridges", "errors"},
+    "faces": {"asyncapi", "blocks", "check", "client", "engine", "errors", "journals", "moving", "views"},
     "testing": {
         "blocks",
         "client",

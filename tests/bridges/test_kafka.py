@@ -77,7 +77,9 @@ async def test_events_go_out_as_cloud_events_with_their_key_and_in_its_order(
     assert headers.pop("ce_time").endswith(b"Z")
     assert headers == {
         "ce_specversion": b"1.0", "ce_id": b"first", "ce_source": b"till/3", "ce_type": b"order.placed",
-        "ce_partitionkey": "ä".encode(), "ce_schemaversion": b"1", "content-type": b"application/json",
+        "ce_partitionkey": "ä".encode(), "ce_subject": "ä".encode(),
+        "ce_dataschema": b"urn:perdure:event:order.placed:1",
+        "content-type": b"application/json",
     }  # fmt: skip
     of_key = defaultdict[bytes, list[int]](list)
     for message in sorted(messages, key=lambda one: (one.partition(), one.offset())):

@@ -70,7 +70,9 @@ async def test_events_go_out_as_cloud_events_and_those_of_a_key_in_order(
     assert first.headers.pop("ce-time").endswith("Z")
     assert first.headers == {
         "ce-specversion": "1.0", "ce-id": "first", "ce-source": "till/3", "ce-type": "order.placed",
-        "ce-partitionkey": "%C3%A4%20b", "ce-schemaversion": "1", "ce-datacontenttype": "application/json",
+        "ce-partitionkey": "%C3%A4%20b", "ce-subject": "%C3%A4%20b",
+        "ce-dataschema": "urn:perdure:event:order.placed:1",
+        "ce-datacontenttype": "application/json",
         "Nats-Msg-Id": f"{orders.name} till/3 first",
     }  # fmt: skip
     of_key = [

@@ -55,6 +55,11 @@ class Handler(Generic[E]):
         self.__doc__ = function.__doc__
         define(self)
 
+    @property
+    def types(self) -> frozenset[str]:
+        """The names of the types that it handles; none: all."""
+        return self._types
+
     def wants(self, event: EventRow) -> bool:
         """Whether the event is of a type that it handles."""
         return not self._types or event.type in self._types

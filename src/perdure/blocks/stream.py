@@ -59,9 +59,9 @@ class Stream(Generic[E]):
         return known
 
     @property
-    def types(self) -> dict[str, int]:
-        """The names of its types of event, and their versions."""
-        return dict(self._names.values())
+    def kinds(self) -> dict[type, tuple[str, int]]:
+        """Its types of event: the name and version of each."""
+        return dict(self._names)
 
     async def append(
         self, value: E, *, id: str | None = None, time: datetime | None = None, source: str | None = None

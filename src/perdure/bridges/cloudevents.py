@@ -20,6 +20,7 @@ from ..errors import NotDecodable
 STRUCTURED = "application/cloudevents"
 """What the content type of a message in structured mode begins with."""
 
+_SCHEMA = "urn:perdure:event:"
 _SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}~-._"
 """Left as it is in a header that must be ASCII; letters and digits are, too."""
 
@@ -32,7 +33,6 @@ class Attributes:
     source: str
     type: str
     time_ms: int | None
-    key: str
     version: int
     trace: str
 
@@ -42,11 +42,12 @@ def headers_of(event: EventRow, stream: str, *, prefix: str, is_ascii: bool) -> 
     attributes = {
         "specversion": "1.0",
         "id": event.id,
-        "source": event.source or f"/streams/{quote(stream)}",  # which may not be empty
+        "source": event.source or _source_of(stream),
         "type": event.type,
         "time": moment(event.time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "subject": event.key,
         "partitionkey": event.key,
-        "schemaversion": str(event.version),
+        "dataschema": f"{_SCHEMA}{quote(event.type)}:{event.version}",
         "traceparent": event.trace,
     }
     return {
@@ -54,6 +55,11 @@ def headers_of(event: EventRow, stream: str, *, prefix: str, is_ascii: bool) -> 
         for name, value in attributes.items()
         if value
     }
+
+
+def _source_of(stream: str) -> str:
+    """An event's source may be empty here, and not on the wire."""
+    return f"/streams/{quote(stream)}"
 
 
 def read_headers(headers: Mapping[str, str], *, prefix: str, is_ascii: bool) -> Attributes | None:
@@ -75,8 +81,7 @@ class _Structured(msgspec.Struct):
     source: str
     type: str
     time: str = ""
-    partitionkey: str = ""
-    schemaversion: str | int = ""
+    dataschema: str = ""
     traceparent: str = ""
     data: msgspec.Raw = msgspec.Raw(b"null")
     data_base64: bytes | None = None
@@ -97,13 +102,13 @@ def _attributes(found: Mapping[str, str]) -> Attributes:
     missing = [name for name in ("id", "source", "type") if not found.get(name)]
     if missing:
         raise NotDecodable("CloudEvent", f"it has no {' and no '.join(missing)}")
-    version = found.get("schemaversion", "")
+    schema = found.get("dataschema", "")
+    version = schema.rpartition(":")[2] if schema.startswith(_SCHEMA) else ""
     return Attributes(
         id=found["id"],
         source=found["source"],
         type=found["type"],
         time_ms=_milliseconds(found.get("time", "")),
-        key=found.get("partitionkey", ""),
         version=int(version) if version.isdecimal() else 1,
         trace=found.get("traceparent", ""),
     )

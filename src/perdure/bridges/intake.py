@@ -125,11 +125,11 @@ class Intake(Generic[E]):
         return read_headers(message.headers, prefix=self._prefix, is_ascii=self._is_ascii), message.data
 
     def _read_value(self, attributes: Attributes | None, payload: bytes) -> E:
-        known = self.into.types
+        known = list(self.into.kinds.values())
         if attributes is not None:
             type_name, version = attributes.type, attributes.version
         elif len(known) == 1:
-            ((type_name, version),) = known.items()
+            ((type_name, version),) = known
         else:
             raise NotDecodable(
                 "message", f"it is no CloudEvent, and stream {self.into.name!r} has several types of event"

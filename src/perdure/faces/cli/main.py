@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    asyncapi,
     checking,
     debugging,
     demo,
@@ -68,6 +69,7 @@ for command in (
     debugging.debug,
     deploying.deploy_check,
     checking.check,
+    asyncapi.asyncapi,
     doctor.doctor,
     moving.move,
     demo.demo,
