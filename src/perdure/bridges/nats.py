@@ -23,6 +23,8 @@ from .relay import Address, Outgoing, Relay, Unrelayable, address_of
 if TYPE_CHECKING:
     from ..runtime.driver import Driver
 
+__all__ = ["intake", "relay"]
+
 E = TypeVar("E")
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "all is well",
-    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), or `check` found faults",
+    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), or a check found faults",
     ExitCode.USAGE: "wrong usage or input",
     ExitCode.NOT_FOUND: "no such run",
     ExitCode.REFUSED: "refused: the run has ended, or the id is taken",
