@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import perdure
+import perdure.bridges
 import perdure.testing
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -152,4 +153,4 @@ def test_the_reference_has_every_public_name_and_no_other() -> None:
     ]
 
     public = [name for name in perdure.__all__ if name != "__version__"]
-    assert sorted(entries) == sorted([*public, *perdure.testing.__all__])
+    assert sorted(entries) == sorted([*public, *perdure.testing.__all__, *perdure.bridges.__all__])

@@ -67,7 +67,7 @@ class Intake(Generic[E]):
         is_ascii: bool,
         connect: Callable[[Driver], Awaitable[Source]],
     ) -> None:
-        """`place` names the topic or stream outside: `kafka:payments`."""
+        # `place` names the topic or stream outside: `kafka:payments`.
         if dedup not in ("id", "position"):
             raise DefinitionError(f"Intake {name!r}: dedup={dedup!r}; it is 'id' or 'position'.")
         self.into = into
