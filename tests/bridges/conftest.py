@@ -19,8 +19,11 @@ from perdure import Stream
 from perdure.blocks.handler import _defined
 from perdure.core.events import EventRow
 from perdure.testing import Harness
-from tests.streams.conftest import numbers
+from tests.streams.conftest import harness, numbers
 from tests.streams.events import Paid, Placed
+
+
+__all__ = ["harness"]  # on each kind of store
 
 
 @pytest.fixture(autouse=True)
