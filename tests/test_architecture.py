@@ -64,7 +64,7 @@ MAY_IMPORT = {
     },
     "journals": {"blocks", "codec", "core", "errors", "runtime", "stores"},
     "moving": {"core", "errors", "runtime", "stores"},
-    "bridges": {"blocks", "core", "errors", "runtime"},
+    "bridges": {"blocks", "core", "errors", "runtime", "stores"},
     "asyncapi": {"blocks", "bridges", "errors"},
     "faces": {"asyncapi", "blocks", "check", "client", "engine", "errors", "journals", "moving", "views"},
     "testing": {

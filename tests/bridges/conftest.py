@@ -22,7 +22,6 @@ from perdure.testing import Harness
 from tests.streams.conftest import harness, numbers
 from tests.streams.events import Paid, Placed
 
-
 __all__ = ["harness"]  # on each kind of store
 
 

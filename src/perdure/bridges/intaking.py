@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.events import Append, Clash, LaneRow, NewEvent, Placed, SubscriptionRow
 from ..errors import BrokerUnavailable
+from ..stores.sight import Reading
 from .message import Message, Source
 from .patience import Patience
 
@@ -55,9 +56,17 @@ class Intaking:
         """Whether nothing that was fetched waits to be on disk."""
 
     @property
-    def read_to(self) -> int:
+    def reading(self) -> Reading:
         """Past the end: there is nothing to look for in the store."""
-        return _END
+        return Reading(self.row.number, self.row.stream, _END, self.is_whole)
+
+    @property
+    def is_whole(self) -> bool:
+        """There is one lane, and so one worker."""
+        return True
+
+    def keep(self, most: int) -> None:
+        """One lane is kept, or there is none."""
 
     def take(self, rows: list[LaneRow]) -> None:
         """Take messages in from now on."""

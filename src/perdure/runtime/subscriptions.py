@@ -29,12 +29,21 @@ class Served(Protocol):
         ...
 
     @property
-    def read_to(self) -> int:
+    def reading(self) -> Reading:
         """How far the stream has been read; past its end where there is nothing to look for."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one worker has all lanes, and shares them with none."""
         ...
 
     def take(self, rows: list[LaneRow]) -> None:
         """Serve these lanes from now on."""
+        ...
+
+    def keep(self, most: int) -> None:
+        """Give up the lanes above so many, in the commits that say what of them is done."""
         ...
 
     def look(self) -> None:
