@@ -367,3 +367,22 @@ async def test_an_event_reaches_a_run_that_is_nobodys(harness: Harness) -> None:
     await harness.append(arrivals, Arrived("a", "here"))
 
     assert await run.result() == "here"
+
+
+@only_sqlite
+async def test_what_an_earlier_generation_gave_up_on_is_the_next_ones(harness: Harness) -> None:
+    @workflow
+    async def gives_up_and_goes_on(is_first: bool) -> str:
+        if is_first:
+            with pytest.raises(TimeoutError):
+                await arrivals.next(Arrived, where={"parcel": "a"}, timeout=60)
+            continue_as_new(gives_up_and_goes_on(False))
+        await asyncio.sleep(60)
+        return (await arrivals.next(Arrived, where={"parcel": "a"})).data.place
+
+    run = await harness.start(gives_up_and_goes_on(True))
+    await harness.advance(60)
+    await harness.append(arrivals, Arrived("a", "between"))
+    await harness.advance(60)
+
+    assert await run.result() == "between"
