@@ -24,17 +24,17 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import RawCursor
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import TransactionStatus
 
-from ...errors import LeaseLost, StoreUnavailable
-from ..base import Lease
+from ...errors import StoreUnavailable
 from .arrays import adapt
 from .faults import fault_of, is_passing, lost_commits, read_only, unreachable
+from .fence import Fence, FenceShut
 from .likeness import refuse_lookalike, refuse_old_server
 from .pipeline import Answer, Pipeline, Row
 from .place import Place
@@ -42,36 +42,6 @@ from .place import Place
 T = TypeVar("T")
 Witness = tuple[str, Any, Any]
 """A statement, and what is bound to it, that finds something of a transaction if that was written."""
-
-
-class Fence(NamedTuple):
-    """What a transaction looks at before it writes."""
-
-    space: int
-    """Where the locks of this store's leases are."""
-    lease: Lease
-    url: str
-
-    def lost(self) -> LeaseLost:
-        """The error for a lease that has ended."""
-        return LeaseLost(
-            f"Worker '{self.lease.worker}' no longer holds its lease on store '{self.url}': it was "
-            "released, or another worker found it over. Nothing was written.",
-            hint="Other workers go on with its runs. Open the store again to take part.",
-        )
-
-    def lost_unanswered(self) -> LeaseLost:
-        """The same, where it cannot be known any more whether the last commit was written."""
-        return LeaseLost(
-            f"Worker '{self.lease.worker}' lost its lease on store '{self.url}' while the connection was "
-            "broken. Its last commit, whose answer did not come, may have been written or not.",
-            hint="Other workers go on with its runs, from what is there. Open the store again to take part.",
-        )
-
-
-class FenceShut(Exception):
-    """A message that was to be a whole transaction did not pass the fence, and nothing of it was written."""
-
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READERS_KEPT: Final = 4

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 from ...errors import StoreError
 from ..base import Lease, WorkerRow
 from .arrays import texts
-from .connection import Database, Fence, Link
+from .connection import Database, Link
 from .ear import Ear
+from .fence import Fence
 from .gate import Gate
 
 _DOUBT_MS: Final = 400

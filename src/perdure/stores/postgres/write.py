@@ -20,7 +20,8 @@ from ...core.events import DeadEvent, LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, RunEnd
 from .arrays import numbers, payloads, texts
-from .connection import Fence, FenceShut, Link, Witness
+from .connection import Link, Witness
+from .fence import Fence, FenceShut
 from .gate import Gate
 from .jobs import queue_jobs, withdraw_jobs
 from .lease import Leases
