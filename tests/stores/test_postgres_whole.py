@@ -9,12 +9,15 @@ from enum import StrEnum
 import psycopg
 import pytest
 
+from perdure.core.events import LaneMark
 from perdure.errors import LeaseLost, StoreCorrupt
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
 from tests.stores.build import end, record, signal, start
 from tests.stores.cutting import Way, way_to
+
+GIVEN_UP = LaneMark(7, (), 1, 0, is_given_up=True)
 
 
 @pytest.fixture
@@ -51,8 +54,10 @@ def far(way: Way, store: PostgresStore) -> Iterator[PostgresStore]:
         (lambda run: Batch(wakes=[(1, 0, run)]), 2),  # nothing would show whether it was written
         (lambda run: Batch(records=[record(run, 0)], forgotten=[(run, 0)]), 2),
         (lambda run: Batch(records=[record(run, 1)], messages=[signal(run)]), 2),
+        (lambda run: Batch(records=[record(run, 1)], lanes=[LaneMark(7, (), 1, 0)]), 1),
+        (lambda run: Batch(records=[record(run, 1)], lanes=[GIVEN_UP]), 2),  # others are told
     ],
-    ids=["records", "more", "no record", "forgotten", "messages"],
+    ids=["records", "more", "no record", "forgotten", "messages", "lanes", "a lane is given up"],
 )
 def test_what_needs_no_answer_is_written_in_one_round_trip(
     far: PostgresStore, way: Way, batch: object, trips: int

@@ -2,11 +2,11 @@
 
 `place` reads the URL; `likeness` refuses servers that will not do; `connection` holds the
 connections, and knows what to do when one breaks; `pipeline` sends statements; `migrating` makes
-the tables; `lease` says who may write, and `fence` what that looks at; `claims` who takes what is
-free, `jobs` which queued step is whose; `write` writes a batch, with `starts`, `messages` and `appending`; `borrowing` works on
-connections of the user's; `read` reads; `streams` keeps event streams; `ear` hears of other
-processes. `moving` reads and writes whole runs. The SQL is in the `.sql` files, the tables in
-`migrations/`.
+the tables; `lease` says who may write, and `fence` what looks at that; `claims` who takes what is
+free, `jobs` which queued step is whose; `write` writes a batch, with `starts`, `messages` and
+`appending`; `borrowing` works on connections of the user's; `read` reads; `streams` keeps event
+streams; `ear` hears of other processes. `moving` reads and writes whole runs. The SQL is in the
+`.sql` files, the tables in `migrations/`.
 """
 
 from __future__ import annotations

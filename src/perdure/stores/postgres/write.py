@@ -48,13 +48,18 @@ class Written(NamedTuple):
 
 def write_batch(link: Link, batch: Batch, lease: Fence, leases: Leases, streams: Streams) -> Written:
     """Write all of `batch`, under a lease that is checked first. Raises LeaseLost."""
-    if link.may_be_whole and not any(getattr(batch, name) for name in _ASKING):
+    if link.may_be_whole and not _asks_or_tells(batch):
         witness = _find_witness(batch)
         if witness is not None:
             with suppress(FenceShut):
                 return _write_whole(link, batch, lease, leases, witness)
             link.undo()  # and what is the matter is found out with an answer
     return _write_asking(link, batch, lease, leases, streams)
+
+
+def _asks_or_tells(batch: Batch) -> bool:
+    """Whether an answer is needed before the end, or others are to be told after it."""
+    return any(getattr(batch, name) for name in _ASKING) or any(mark.is_given_up for mark in batch.lanes)
 
 
 def _write_whole(link: Link, batch: Batch, lease: Fence, leases: Leases, witness: Witness) -> Written:
