@@ -4,6 +4,7 @@ Workflows that survive crashes, deploys and month-long waits, in one file beside
 your program. Start with `@step`, `@workflow` and `Engine`; see the README.
 """
 
+from .blocks.casting import downcast, upcast
 from .blocks.child import Child, start_child
 from .blocks.event import Appended, Event, event
 from .blocks.handler import Handler
@@ -48,6 +49,7 @@ from .errors import (
     RunParked,
     RunTerminated,
     RunTimedOut,
+    SchemaError,
     StepError,
     StepFailed,
     StepProcessDied,
@@ -65,6 +67,7 @@ from .errors import (
     StoreVersionError,
     StreamError,
     SubscriptionNotFound,
+    UnknownEvent,
     UpdateRefused,
     WorkflowNotRegistered,
 )
@@ -82,11 +85,11 @@ __all__ = [
     "NotAwaited", "NotDecodable", "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge",
     "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts",
     "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut",
-    "RunView", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
+    "RunView", "SchemaError", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
     "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
     "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable",
-    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound", "Update",
-    "UpdateRefused", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new",
-    "event", "now", "patched", "random", "run_info", "start_child", "start_within", "step", "step_info",
-    "uuid", "workflow",
+    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound", "UnknownEvent",
+    "Update", "UpdateRefused", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate",
+    "continue_as_new", "downcast", "event", "now", "patched", "random", "run_info", "start_child",
+    "start_within", "step", "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip

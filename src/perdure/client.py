@@ -38,6 +38,7 @@ from .homes import open_home
 from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store, without_secret
 from .streaming.appending import Streaming
+from .streaming.registering import Registrar
 from .views import (
     Entry,
     Health,
@@ -201,6 +202,7 @@ class Client(Streaming):
         """Where the runs are; without a password."""
         self._create = create
         self._door: Door | None = None
+        self._registrar = Registrar()
 
     async def __aenter__(self) -> Self:
         """Open the store. Raises StoreUnavailable, StoreNotOurs or StoreVersionError."""

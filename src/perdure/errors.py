@@ -34,7 +34,9 @@ show it on its own line, and `code` is stable, so that programs can match it.
     │   ├── DuplicateConflict      an event's id stands for another event
     │   ├── SubscriptionNotFound
     │   ├── Backpressure           more waits to be written than is kept in memory
-    │   └── BrokerUnavailable      a bridge's broker cannot be used now; the bridge goes on trying
+    │   ├── BrokerUnavailable      a bridge's broker cannot be used now; the bridge goes on trying
+    │   ├── SchemaError            a schema of events that does not go with those that are kept
+    │   └── UnknownEvent           an event of a type or version that this code does not know
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -316,6 +318,18 @@ class BrokerUnavailable(StreamError):
     """A bridge's broker cannot be used now; the bridge goes on trying."""
 
     code = "broker_unavailable"
+
+
+class SchemaError(StreamError):
+    """What a type of event looks like does not go with what the stream keeps. Nothing was appended."""
+
+    code = "schema"
+
+
+class UnknownEvent(NotDecodable, StreamError):
+    """An event is of a type, or of a version, that this code does not know."""
+
+    code = "unknown_event"
 
 
 class StoreError(PerdureError):

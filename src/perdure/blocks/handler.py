@@ -6,20 +6,32 @@ import gc
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..core.events import EventRow, SubscriptionRow
+from ..core.events import EventPage, EventRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import DefinitionError
 from ..runtime.subscriber import Order, Subscriber
 from ..runtime.subscriptions import Served, Subscribing
+from ..stores.base import Store
 from ..stores.streams import LANES
 from .event import Event, as_event, position_text
+from .versions import Versions
 
 if TYPE_CHECKING:
     from ..runtime.driver import Driver
 
 E = TypeVar("E")
+
+
+class Source(Protocol):
+    """The stream that events come from, as its declaration in the code has it."""
+
+    versions: Versions
+
+    def check_chains(self, store: Store) -> None:
+        """Raise DefinitionError if events that the stream keeps cannot be read."""
+        ...
 
 
 class Handler(Generic[E]):
@@ -31,7 +43,7 @@ class Handler(Generic[E]):
         function: Callable[..., Any],
         *,
         types: frozenset[str],
-        decode: Callable[[EventRow], Any],
+        source: Source,
         name: str | None,
         concurrency: int,
         order: Order,
@@ -51,7 +63,8 @@ class Handler(Generic[E]):
         self.in_transaction = in_transaction
         self.lanes = LANES
         self._types = types
-        self._decode = decode
+        self._source = source
+        self._read = source.versions.decode
         self.__doc__ = function.__doc__
         define(self)
 
@@ -67,7 +80,24 @@ class Handler(Generic[E]):
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Event[Any]:
         """What the function gets. Raises NotDecodable."""
         key = f"{self.name}/{self.stream}/{position_text(event.position)}"
-        return as_event(event, self._decode(event), stream=self.stream, idempotency_key=key, attempt=attempt)
+        return as_event(event, self._read(event), stream=self.stream, idempotency_key=key, attempt=attempt)
+
+    def check(self, store: Store) -> None:
+        """Raise DefinitionError if events that the stream keeps cannot be read.
+
+        Called from the thread that writes.
+        """
+        self._source.check_chains(store)
+
+    def page(self, store: Store, *, after: int, limit: int) -> EventPage:
+        """Events of the stream, once it is known how those of newer versions can be read."""
+        page = store.streams.events(self.stream, after=after, limit=limit)
+        versions = self._source.versions
+        if new := versions.unknown(page.events):
+            for row in store.streams.schemas(self.stream):
+                if (row.type, row.version) in new:
+                    versions.learn(row)
+        return page
 
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Deliver events to it in this worker; for the runtime."""

@@ -32,13 +32,15 @@ class Named(Generic[T]):
         """`name` is what the journal calls it."""
         self.name = name
 
-    def _hint(self) -> Any:
+    @property
+    def hint(self) -> Any:
+        """The type of its values; Any where it does not say."""
         # `Signal[str]("approval")` leaves its type here after __init__.
         args = get_args(getattr(self, "__orig_class__", None))
         return args[0] if args else Any
 
     def _decode(self, data: bytes) -> Any:
-        return decoder(self._hint(), f"{type(self).__name__.lower()} {self.name!r}")(data)
+        return decoder(self.hint, f"{type(self).__name__.lower()} {self.name!r}")(data)
 
     def encode(self, value: T) -> bytes:
         """The value as it is sent. Raises NotSerialisable, also for one that its type does not fit."""

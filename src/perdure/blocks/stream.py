@@ -8,20 +8,23 @@ from datetime import datetime
 from inspect import isawaitable
 from typing import Any, Generic, Literal, TypeVar, cast
 
-from ..codec.json import decoder, encode
 from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
 from ..core.retry import Retry
-from ..errors import DefinitionError, DuplicateConflict, NotDecodable, NotSerialisable, OutsideRun
+from ..errors import DefinitionError, DuplicateConflict, NotSerialisable, OutsideRun, SchemaError
 from ..runtime.attempt import Lent, StepInfo, current_attempt
 from ..runtime.subscriber import Order
+from ..schemas.compatibility import Compat, check_compat
+from ..stores.base import Store
 from .awaiting import next_event
 from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
 from .handler import Handler, check_function
 from .options import Seconds, as_text
+from .registering import check_chains, register
 from .signal import standing_host
 from .starter import STARTS_RETRY, Starter
-from .step import step, step_info
+from .step import Step, step, step_info
+from .versions import Versions
 from .workflow import WorkflowCall
 
 E = TypeVar("E")
@@ -36,19 +39,31 @@ class Stream(Generic[E]):
     and is there for every handler, now or later.
     """
 
-    def __init__(self, name: str, of: type[E] | Any, *, key: Callable[[E], str] | None = None) -> None:
-        """Raises DefinitionError for a type that cannot be kept as JSON."""
+    def __init__(
+        self,
+        name: str,
+        of: type[E] | Any,
+        *,
+        key: Callable[[E], str] | None = None,
+        compat: Compat = "full_transitive",
+    ) -> None:
+        """`compat`: which versions of a type of event must be able to read which others' events.
+
+        `"backward"`: new code reads old events; `"forward"`: code that is still deployed reads new ones;
+        `"full"`: both. With `_transitive` of all versions that are kept, else of the next one. `"none"`:
+        nothing is checked. Raises DefinitionError for a type that cannot be kept as JSON.
+        """
         self.name = as_text(name, "A stream's name")
+        self.compat: Compat = check_compat(compat, f"Stream {name!r}")
         self._key = key
         self.bridges: list[object] = []
         """Relays and intakes of the stream, which live as long as it does."""
-        self._kinds: dict[str, Any] = {}
+        self.versions = Versions(self.name)
+        self._append = make_append_step(self)
         self._names: dict[type, tuple[str, int]] = {}
         for kind in kinds_of(of):
-            type_name, _ = self._names[kind] = type_of(kind)
-            if type_name in self._kinds:
-                raise DefinitionError(f"Stream {name!r}: two types of event are named {type_name!r}.")
-            self._kinds[type_name] = decoder(kind, f"event {type_name!r}")
+            type_name, version = self._names[kind] = type_of(kind)
+            self.versions.add(type_name, version, kind)
 
     def type_of(self, kind: type) -> tuple[str, int]:
         """The name and version of a type of event. Raises DefinitionError for another stream's."""
@@ -97,7 +112,7 @@ class Stream(Generic[E]):
         lent = info.lent()
         drawn = info.draw().hex()[:32]
         new = self.new_event(value, drawn, lent.clock.now_ms(), id=id, time=time, source=source)
-        (placed,) = _append_lent(lent, Append(self.name, [new]))
+        (placed,) = _append_lent(self, lent, Append(self.name, [new]))
         return Appended(position_text(placed.position), placed.is_duplicate)
 
     async def _append_in_run(
@@ -118,7 +133,7 @@ class Stream(Generic[E]):
             )
             for value in values
         ]
-        placed = await append_step(self.name, sketches)
+        placed = await self._append(self.name, sketches)
         return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
 
     async def next(
@@ -179,7 +194,7 @@ class Stream(Generic[E]):
         def make(function: Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]) -> Handler[K]:
             check_function(function, f"@{self.name}.on", in_transaction=transaction)
             return Handler(
-                self.name, function, types=types, decode=self.decode, name=name, concurrency=concurrency,
+                self.name, function, types=types, source=self, name=name, concurrency=concurrency,
                 order=order, retry=retry or _RETRY, from_start=begin == "first",
                 in_transaction=transaction,
             )  # fmt: skip
@@ -256,26 +271,33 @@ class Stream(Generic[E]):
         return as_text(found, "An event's key", shortest=0)
 
     def _encode(self, value: E) -> tuple[str, int, str]:
-        where = f"stream {self.name!r}: event"
         known = self._names.get(type(value))
         if known is None:
             kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
+            where = f"stream {self.name!r}: event"
             raise NotSerialisable(where, f"it is a {type(value).__name__}, and the stream is of {kinds}")
-        payload = encode(value, where)
-        try:
-            self._kinds[known[0]](payload)
-        except NotDecodable as error:
-            raise NotSerialisable(where, f"the value does not fit its type: {error}") from error
-        return *known, payload.decode()
+        return *known, self.versions.encode(known[0], value).decode()
 
     def decode(self, event: EventRow) -> E:
-        """The value of an event. Raises NotDecodable."""
-        read = self._kinds.get(event.type)
-        if read is None:
-            raise NotDecodable(
-                f"event {event.id!r} of stream {self.name!r}", f"its type {event.type!r} is unknown here"
-            )
-        return read(event.payload)
+        """The value of an event, brought to this code's version. Raises UnknownEvent, or NotDecodable."""
+        return self.versions.decode(event)
+
+    def register(self, store: Store, append: Append, *, at_ms: int, connection: Any = None) -> None:
+        """Keep what the events of an append look like, before the first of each type.
+
+        Raises SchemaError, and DefinitionError where upcasters leave a gap. Called from the
+        thread that writes, or with a connection that has a transaction open.
+        """
+        for type_name in dict.fromkeys(event.type for event in append.events):
+            kind = self.versions.kinds[type_name]
+            register(store, self.name, kind, self.compat, at_ms=at_ms, connection=connection)
+
+    def check_chains(self, store: Store) -> None:
+        """Raise DefinitionError if events that the stream keeps cannot be read.
+
+        Called from the thread that writes.
+        """
+        check_chains(store, self.name, self.versions.kinds, self.compat)
 
     def __repr__(self) -> str:
         return f"<stream {self.name}>"
@@ -299,12 +321,26 @@ class Sketch:
     time_ms: int | None
 
 
-@step(name="append", transaction=True, retry=Retry(give_up_on=(DuplicateConflict,)))
-def append_step(stream: str, sketches: list[Sketch]) -> list[Placed]:
+APPEND_STEP = f"{__name__}:make_append_step.<locals>.append"
+"""The `source` of the steps by which workflows append."""
+
+
+def make_append_step(declared: Stream[Any]) -> Step[[str, list[Sketch]], list[Placed]]:
+    """The step by which a workflow appends to a stream; the journal knows its arguments."""
+
+    def append(stream: str, sketches: list[Sketch]) -> list[Placed]:
+        return _append_within(declared, sketches)
+
+    give_up_on = (DuplicateConflict, SchemaError, DefinitionError)
+    return step(name="append", transaction=True, retry=Retry(give_up_on=give_up_on))(append)
+
+
+def _append_within(declared: Stream[Any], sketches: list[Sketch]) -> list[Placed]:
     """Write a workflow's events in the transaction that records that they are written."""
     info = step_info()
     lent = info.lent()
-    return _append_lent(lent, Append(stream, events_of(sketches, info, lent.clock.now_ms())))
+    events = events_of(sketches, info, lent.clock.now_ms())
+    return _append_lent(declared, lent, Append(declared.name, events))
 
 
 def events_of(sketches: list[Sketch], info: StepInfo, now_ms: int) -> list[NewEvent]:
@@ -326,7 +362,9 @@ def events_of(sketches: list[Sketch], info: StepInfo, now_ms: int) -> list[NewEv
     ]
 
 
-def _append_lent(lent: Lent, append: Append) -> list[Placed]:
+def _append_lent(declared: Stream[Any], lent: Lent, append: Append) -> list[Placed]:
+    # Looked for each time: what was put before may have been undone with its transaction.
+    declared.register(lent.store, append, at_ms=lent.clock.now_ms(), connection=lent.connection)
     outcome = lent.store.streams.append_within(lent.connection, append)
     assert not isawaitable(outcome), "a step is lent a connection that blocks"
     return placed_or_refuse(append, outcome)

@@ -18,6 +18,7 @@ from ..blocks.stream import Stream
 from ..core.events import EventRow, NewEvent, SubscriptionRow
 from ..errors import DefinitionError, NotDecodable
 from ..runtime.subscriptions import Served
+from ..stores.base import Store
 from .cloudevents import STRUCTURED, Attributes, read_headers, read_structured
 from .intaking import Intaking
 from .message import Message, Source
@@ -85,6 +86,9 @@ class Intake(Generic[E]):
         self._is_ascii = is_ascii
         into.bridges.append(self)
         define(self)
+
+    def check(self, store: Store) -> None:
+        """Nothing of the store is read."""
 
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Take messages in, once this worker has the lane; for the runtime."""

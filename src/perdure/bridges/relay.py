@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from ..blocks.event import Event, moment, position_text
 from ..blocks.handler import Handler
 from ..blocks.stream import Stream
-from ..core.events import EventRow, SubscriptionRow
+from ..core.events import EventPage, EventRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import BrokerUnavailable, DefinitionError, NonRetryable
 from ..runtime.subscriber import Subscriber
 from ..runtime.subscriptions import Served
+from ..stores.base import Store
 
 if TYPE_CHECKING:
     from ..runtime.driver import Driver
@@ -111,7 +112,7 @@ class Relay(Handler[E]):
     ) -> None:
         super().__init__(
             stream.name, _refuse_to_run, types=frozenset(stream.type_of(kind)[0] for kind in only),
-            decode=stream.decode, name=name, concurrency=CONCURRENCY, order="key",
+            source=stream, name=name, concurrency=CONCURRENCY, order="key",
             retry=_RETRY, from_start=begin == "first",
         )  # fmt: skip
         self.__doc__ = f"Publishes the events of {stream.name} to {name}."
@@ -121,6 +122,13 @@ class Relay(Handler[E]):
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Any:
         """What is published: the event as it is kept."""
         return Outgoing(event, self.stream)
+
+    def check(self, store: Store) -> None:
+        """Events are published as they are kept, whatever their version."""
+
+    def page(self, store: Store, *, after: int, limit: int) -> EventPage:
+        """Events of the stream."""
+        return store.streams.events(self.stream, after=after, limit=limit)
 
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Publish events in this worker, over a connection of its own."""

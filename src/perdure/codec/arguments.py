@@ -325,6 +325,15 @@ class Arguments:
                 # Python lets `x: int = None` stand, and so do we.
                 return Optional[hint] if parameter.default is None and hint is not Any else hint  # noqa: UP045
 
+    @property
+    def fields(self) -> list[tuple[str, Any, bool]]:
+        """The name and hint of each parameter, and whether it must be given. Raises DefinitionError."""
+        open_kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        return [
+            (one.name, self._hints[one.name], one.default is Parameter.empty and one.kind not in open_kinds)
+            for one in self._parameters
+        ]
+
     @cached_property
     def _is_calm(self) -> bool:
         return all(map(hinting.is_calm, self._hints.values()))

@@ -143,3 +143,28 @@ class LaneMark(NamedTuple):
     lane: int
     is_given_up: bool = False
     """Whether the lane is anybody's from now on: this is the worker's last mark of it."""
+
+
+class SchemaRow(NamedTuple):
+    """What the events of a type and version look like, in a stream."""
+
+    stream: str
+    type: str
+    version: int
+    fingerprint: str
+    """Names what the schema lets pass."""
+    schema: bytes
+    """JSON Schema."""
+    at_ms: int
+    """When it came here."""
+    gone_to: int = 0
+    """No event up to this position is of this version any more."""
+
+
+class SchemaStand(NamedTuple):
+    """The schemas of a stream, as they stood when one was judged beside them."""
+
+    rows: list[SchemaRow]
+    """By type and version."""
+    last: int
+    """The stream's last position then."""

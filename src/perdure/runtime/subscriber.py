@@ -17,7 +17,7 @@ from ..codec.failures import encode_failure
 from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import LeaseLost, NotDecodable, StoreCorrupt, StoreError
-from ..stores.base import Batch
+from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .handling import HandlerAttempt
@@ -58,6 +58,14 @@ class HandlerDefinition(Protocol):
 
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Any:
         """What the function gets. Raises NotDecodable."""
+        ...
+
+    def check(self, store: Store) -> None:
+        """Raise DefinitionError if it cannot read what the stream keeps; from the thread that writes."""
+        ...
+
+    def page(self, store: Store, *, after: int, limit: int) -> EventPage:
+        """Events of the stream above a position, in order, which `read` is then ready for."""
         ...
 
 
@@ -167,11 +175,11 @@ class Subscriber:
             self._look_again = True
             return
         self._is_reading = True
-        stream, after = self._definition.stream, self._after
+        page, after = self._definition.page, self._after
         limit = min(_PAGE, _HELD_MAX - self._held)
         self._driver.reads.ask(
-            lambda store: store.streams.events(stream, after=after, limit=limit),
-            lambda page: self._found(page, asked_after=after),
+            lambda store: page(store, after=after, limit=limit),
+            lambda found: self._found(found, asked_after=after),
         )
 
     def _found(self, page: EventPage | StoreError, *, asked_after: int) -> None:

@@ -72,6 +72,10 @@ class Subscribing(Protocol):
     lanes: int
     from_start: bool
 
+    def check(self, store: Store) -> None:
+        """Raise DefinitionError if the store does not let it be served. From the thread that writes."""
+        ...
+
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Serve the subscription in this worker, once it has lanes. `driver` is a proxy."""
         ...
@@ -103,10 +107,16 @@ class Subscriptions:
         return sorted(f"{one.row.stream}/{one.row.name}" for one in self._subscribers.values())
 
     async def open(self) -> None:
-        """Serve all handlers from now on. Raises DefinitionError for two of one name."""
+        """Serve all handlers from now on.
+
+        Raises DefinitionError for two of one name, and for one that cannot read what its stream keeps.
+        """
         wait_between = self._driver.committer.wait_between
         for handler in self._news():
-            self._serve(handler, await wait_between(partial(_subscribe, handler)))
+            found = await wait_between(partial(_subscribe, handler))
+            if isinstance(found, DefinitionError):
+                raise found
+            self._serve(handler, found)
         self.look()
 
     def look(self) -> None:
@@ -143,9 +153,11 @@ class Subscriptions:
             self._asked += 1
             driver.committer.ask_between(partial(_subscribe, handler), partial(self._subscribed, handler))
 
-    def _subscribed(self, handler: Subscribing, found: SubscriptionRow | StoreError) -> None:
+    def _subscribed(
+        self, handler: Subscribing, found: SubscriptionRow | StoreError | DefinitionError
+    ) -> None:
         self._asked -= 1
-        if isinstance(found, StoreError):
+        if isinstance(found, StoreError | DefinitionError):
             self._driver.complain(found, f"subscribing {handler.name}() to stream {handler.stream!r}")
             return
         self._serve(handler, found)
@@ -212,7 +224,11 @@ class Subscriptions:
         await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers.values()))
 
 
-def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow:
+def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow | DefinitionError:
+    try:
+        handler.check(store)
+    except DefinitionError as error:  # on the writer's thread, which goes on
+        return error
     return store.streams.subscribe(
         handler.stream, handler.name, lanes=handler.lanes, from_start=handler.from_start
     )

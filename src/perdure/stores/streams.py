@@ -16,7 +16,18 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
-from ..core.events import Append, Clash, DeadEvent, EventPage, EventRow, LaneRow, Placed, SubscriptionRow
+from ..core.events import (
+    Append,
+    Clash,
+    DeadEvent,
+    EventPage,
+    EventRow,
+    LaneRow,
+    Placed,
+    SchemaRow,
+    SchemaStand,
+    SubscriptionRow,
+)
 from .correlation import Found, Wanted
 from .rows import Lease
 
@@ -94,6 +105,37 @@ class StreamStore(Protocol):
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
         """What a subscription has parked, by position, above `after`."""
+        ...
+
+    def schemas(self, stream: str = "") -> list[SchemaRow]:
+        """The schemas of a stream's events, or of all streams', by stream, type and version."""
+        ...
+
+    def has_schema(
+        self, stream: str, type: str, version: int, fingerprint: str, *, connection: Any = None
+    ) -> bool:
+        """Whether that schema is kept; `connection`: as its open transaction sees it."""
+        ...
+
+    def schema_stand(self, stream: str, *, connection: Any = None) -> SchemaStand:
+        """The schemas of a stream as they stand; `connection`: as its open transaction sees them."""
+        ...
+
+    def put_schema(self, row: SchemaRow, stand: SchemaStand, *, connection: Any = None) -> bool:
+        """Keep a schema, in place of that of the same type and version if there is one.
+
+        Not done if others came since it was judged, or if an event was appended since of a version
+        that is to be replaced: then look and judge again. With `connection` in the transaction that
+        that has open. Raises StoreMoved if a move has closed the store.
+        """
+        ...
+
+    def keeps_version(self, row: SchemaRow, *, connection: Any = None) -> bool:
+        """Whether the stream keeps any event of this type and version.
+
+        It may read the whole stream for that, but notes what it did not find, and does not read that
+        part again. Called from the thread that writes.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from .backlog import Backlog
 from .cloudevents import CloudEvent
+from .registering import Registrar
 from .subscription import Subscription
 from .tracing import trace_of
 
@@ -26,6 +27,7 @@ class Streaming(ABC):
     """The part of a client that is about event streams."""
 
     _backlog: Backlog | None = None
+    _registrar: Registrar
 
     @property
     @abstractmethod
@@ -56,17 +58,20 @@ class Streaming(ABC):
 
         Waits while very much is to be written already. Raises DuplicateConflict if the id stands for
         an event with other content, NotSerialisable for a value that is not of the stream's type
-        or whose key cannot be told; nothing is written then. With a `connection`: StoreError if it is to
-        something else than the store or has no transaction, and the driver's own errors.
+        or whose key cannot be told, SchemaError if that type is not what its version was or does not go
+        with the events that the stream keeps; nothing is written then. With a `connection`, by which no
+        type is registered: StoreError if it is to something else than the store or has no transaction, and
+        the driver's own errors.
         """
         append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
-        return (await self._append(append, connection))[0]
+        return (await self._append(stream, append, connection))[0]
 
     async def append_batch(
         self, stream: Stream[E], values: Iterable[E], *, source: str = "", connection: Any = None
     ) -> list[Appended]:
         """Append many events, all or none, in their order. Otherwise as `append`."""
-        return await self._append(self.to_append_batch(stream, values, source=source), connection)
+        append = self.to_append_batch(stream, values, source=source)
+        return await self._append(stream, append, connection)
 
     def append_nowait(
         self,
@@ -89,9 +94,16 @@ class Streaming(ABC):
         backlog = self._open_backlog()
         backlog.refuse_if_full(stream.name)
         append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
-        written = asyncio.ensure_future(self.door.append(append))
+        known = self._registrar.knows(self.door, stream, append)
+        written = asyncio.ensure_future(
+            self.door.append(append) if known else self._register_and_append(stream, append)
+        )
         backlog.enter(append.events, written)
         return asyncio.ensure_future(_first(append, written))
+
+    async def _register_and_append(self, stream: Stream[Any], append: Append) -> list[Placed] | Clash:
+        await self._registrar.register(self.door, stream, append)
+        return await self.door.append(append)
 
     async def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
         """Append what came as a CloudEvent, with the id, source, time and trace that it has.
@@ -108,14 +120,16 @@ class Streaming(ABC):
             trace_parent=event.traceparent,
         )
 
-    async def _append(self, append: Append, connection: Any) -> list[Appended]:
+    async def _append(self, stream: Stream[Any], append: Append, connection: Any) -> list[Appended]:
         if connection is None:
-            return await self.write_append(append)
+            return await self.write_append(stream, append)
         within = self.append_within(connection, append)
         return appended(append, await within if isawaitable(within) else within)
 
-    async def write_append(self, append: Append) -> list[Appended]:
+    async def write_append(self, stream: Stream[Any], append: Append) -> list[Appended]:
         """The rest of `append` without a connection."""
+        if not self._registrar.knows(self.door, stream, append):
+            await self._registrar.register(self.door, stream, append)
         backlog = self._open_backlog()
         await backlog.wait()
         written = asyncio.ensure_future(self.door.append(append))

@@ -73,14 +73,15 @@ class Streaming(ABC):
         """
         client = self._ask("append()", itself, commits=False)
         append = client.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
-        return self._append(append, client, connection)[0]
+        return self._append(stream, append, client, connection)[0]
 
     def append_batch(
         self, stream: Stream[E], values: Iterable[E], *, source: str = "", connection: Any = None
     ) -> list[Appended]:
         """Append many events, all or none, in their order. Otherwise as `append`."""
         client = self._ask("append_batch()", itself, commits=False)
-        return self._append(client.to_append_batch(stream, values, source=source), client, connection)
+        append = client.to_append_batch(stream, values, source=source)
+        return self._append(stream, append, client, connection)
 
     def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
         """Append what came as a CloudEvent. Delivered again, it is the same event."""
@@ -91,9 +92,11 @@ class Streaming(ABC):
         client = self._ask("subscription()", itself, commits=False)
         return Subscription(self._ask, client.subscription(handler, stream))
 
-    def _append(self, append: Append, client: awaiting.Client, connection: Any) -> list[Appended]:
+    def _append(
+        self, stream: Stream[Any], append: Append, client: awaiting.Client, connection: Any
+    ) -> list[Appended]:
         if connection is None:
-            return self._ask("append()", lambda client: client.write_append(append))
+            return self._ask("append()", lambda client: client.write_append(stream, append))
         return appended(
             append, refuse_awaited(client.append_within(connection, append), connection, "append()")
         )

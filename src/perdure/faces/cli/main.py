@@ -18,6 +18,7 @@ from . import (
     listing,
     moving,
     running,
+    schemas,
     sending,
     showing,
     starting,
@@ -75,3 +76,4 @@ for command in (
     demo.demo,
 ):
     app.command(command.__name__.removesuffix("_runs").replace("_", "-"))(command)
+app.add_typer(schemas.schema)

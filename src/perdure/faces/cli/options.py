@@ -18,7 +18,7 @@ DEFAULT_STORE = "sqlite:///perdure.db"
 
 
 def _store_url(text: str) -> str:
-    return text if "://" in text else f"sqlite:///{text}"
+    return text if "://" in text or not text else f"sqlite:///{text}"
 
 
 StoreOption = Annotated[

@@ -32,9 +32,10 @@ from .connection import Database, Link
 from .gate import Gate
 from .lease import HeldLease, Leases
 from .migrating import set_stream_clock
+from .schemas import Schemas
 
 
-class Streams:
+class Streams(Schemas):
     """What a store does for event streams."""
 
     def __init__(self, database: Database, leases: Leases, gate: Gate, borrowing: Borrowing) -> None:

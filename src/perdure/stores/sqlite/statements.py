@@ -11,7 +11,14 @@ from typing import Final
 
 from ..statements import load_statements
 
-_FILES: Final = ("statements.sql", "jobs.sql", "moving.sql", "streams.sql", "awaiting.sql")
+_FILES: Final = (
+    "statements.sql",
+    "jobs.sql",
+    "moving.sql",
+    "streams.sql",
+    "awaiting.sql",
+    "schemas.sql",
+)
 
 SQL: Final = load_statements(
     "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _FILES)

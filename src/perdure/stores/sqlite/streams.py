@@ -38,6 +38,7 @@ from .checksums import checksum
 from .connection import Database, Row
 from .lease import Leases
 from .marks import read_mark
+from .schemas import Schemas
 from .statements import SQL
 
 _STREAM = SQL["stream_of"]
@@ -69,7 +70,7 @@ _PLACES: Final = 1 << 40
 _PAYLOAD: Final = 9
 
 
-class Streams:
+class Streams(Schemas):
     """What a store does for event streams, but for what a batch writes."""
 
     def __init__(self, database: Database, leases: Leases) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...blocks.awaiting import next_event_step
 from ...blocks.step import Step, step_info
-from ...blocks.stream import Sketch, append_step, events_of, placed_or_refuse
+from ...blocks.stream import APPEND_STEP, Sketch, events_of, placed_or_refuse
 from ...core.events import Append, Clash, EventRow, NewEvent, Placed
 from ...stores.correlation import Wanted, event_as_text, fits
 
@@ -38,10 +38,11 @@ class Streams:
         self._events: dict[str, list[EventRow]] = {}
         self._waiting: dict[tuple[str, Wanted], _Waiting] = {}
 
-    @property
-    def steps(self) -> dict[Step[..., Any], Callable[..., Any]]:
-        """What runs in place of the steps that a store would do."""
-        return {append_step: self._append, next_event_step: self._next}
+    def in_place_of(self, step: Step[..., Any]) -> Callable[..., Any] | None:
+        """What runs in place of a step that a store would do; None for any other."""
+        if step is next_event_step:
+            return self._next
+        return self._append if step.source == APPEND_STEP else None
 
     def put(self, append: Append) -> list[Placed] | Clash:
         """Append all, or say which event clashes; those that are waited for are on their way then."""

@@ -79,7 +79,7 @@ class World:
         self.root: ExploredRun
         """The run that is explored: its newest generation."""
         self._streams = Streams(lambda: self.now_ms, self._send_event)
-        self._fakes: Fakes = {**self._streams.steps, **plan.fakes(things)}
+        self._fakes: Fakes = plan.fakes(things)
         self._undelivered = [list(row) for row in plan.events]
         self._asked: dict[str, Outside] = {}
         self._seed = SeededSource(plan.seed).bytes(16)
@@ -339,7 +339,7 @@ class World:
 
     async def _act(self, run: ExploredRun, pending: RunStep, name: str, *, heard: bool) -> StepEnd:
         definition = pending.call.definition
-        function = self._fakes.get(definition, definition.fn)
+        function = self._fakes.get(definition) or self._streams.in_place_of(definition) or definition.fn
         chosen = self.path.taken[-1]
         before = current_choose.set(partial(self._choose, name))
         try:

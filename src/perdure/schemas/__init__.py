@@ -1,0 +1,1 @@
+"""What values look like, as JSON Schema: made from types, and compared. Pure."""
