@@ -148,11 +148,22 @@ async def test_what_is_taken_in_once_does_not_come_again_after_a_crash(
 
     produce(cluster, topic, *placed_bodies("a", 0, 50))
     await harness.until(lambda: len(values(harness, placed)) == 50)
+    await harness.until(lambda: remembered(cluster, topic) == 50)
     await harness.crash()
     produce(cluster, topic, *placed_bodies("a", 50, 60))
     await harness.until(lambda: len(values(harness, placed)) >= 60)
 
     assert [one.amount for one in values(harness, placed)] == list(range(60))
+
+
+def remembered(cluster: Config, topic: str) -> int:
+    """How many messages the intake's group is past."""
+    consumer = confluent_kafka.Consumer({**cluster, "group.id": topic})
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    places = [confluent_kafka.TopicPartition(topic, number) for number in partitions]
+    offsets = [max(0, place.offset) for place in consumer.committed(places, timeout=10)]
+    consumer.close()
+    return sum(offsets)
 
 
 async def test_what_was_written_and_not_acknowledged_is_one_event(
