@@ -78,8 +78,13 @@ $$;
 
 -- The server that the store is in, as long as it has lost nothing: a copy in another one has another, and so has a
 -- standby that took over. Not on a standby.
-CREATE FUNCTION server_life() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
-    SELECT store_identity() || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+-- (In plpgsql, which keeps its plans: it is asked at each append.)
+CREATE FUNCTION server_life() RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN (SELECT system_identifier FROM pg_control_system()) || '/'
+        || (SELECT oid FROM pg_database WHERE datname = current_database()) || '/'
+        || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8);
+END
 $$;
 
 -- One row: how far the clock of the streams is ahead of the server's numbers of transactions, and in which life of
