@@ -9,12 +9,14 @@ from .blocks.child import Child, start_child
 from .blocks.event import Appended, Event, event
 from .blocks.handler import Handler
 from .blocks.inside import compensate, continue_as_new, now, patched, random, run_info, uuid
+from .blocks.join import Join, Joined
 from .blocks.signal import Signal
 from .blocks.starting import start_within
 from .blocks.state import State
 from .blocks.step import Step, StepCall, step, step_info
 from .blocks.stream import Stream
 from .blocks.update import Update
+from .blocks.window import Aggregation, Late, Window
 from .blocks.workflow import Workflow, WorkflowCall, workflow
 from .client import Client, Run
 from .core.host import RunFacts
@@ -73,23 +75,24 @@ from .errors import (
 )
 from .runtime.attempt import StepInfo
 from .streaming.cloudevents import CloudEvent
+from .streaming.event_time import EventTime
 from .streaming.subscription import ParkedEvent, Subscription
 from .views import RunPage, RunStatus, RunView
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child", "Client",
-    "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict", "Engine",
-    "Event", "ForeignError", "Handler", "HeartbeatTimedOut", "JournalMismatch", "LeaseLost", "NonRetryable",
-    "NotAwaited", "NotDecodable", "NotSerialisable", "OutsideRun", "ParkedEvent", "PayloadTooLarge",
-    "PerdureError", "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts",
-    "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut",
-    "RunView", "SchemaError", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
-    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
-    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable",
-    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound", "UnknownEvent",
-    "Update", "UpdateRefused", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate",
-    "continue_as_new", "downcast", "event", "now", "patched", "random", "run_info", "start_child",
-    "start_within", "step", "step_info", "upcast", "uuid", "workflow",
+    "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
+    "Client", "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict",
+    "Engine", "Event", "EventTime", "ForeignError", "Handler", "HeartbeatTimedOut", "Join", "Joined",
+    "JournalMismatch", "Late", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable", "NotSerialisable",
+    "OutsideRun", "ParkedEvent", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled",
+    "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked",
+    "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Signal", "State", "Step",
+    "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt",
+    "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
+    "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError", "Subscription",
+    "SubscriptionNotFound", "UnknownEvent", "Update", "UpdateRefused", "Window", "Workflow", "WorkflowCall",
+    "WorkflowNotRegistered", "compensate", "continue_as_new", "downcast", "event", "now", "patched",
+    "random", "run_info", "start_child", "start_within", "step", "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip

@@ -91,13 +91,7 @@ class Handler(Generic[E]):
 
     def page(self, store: Store, *, after: int, limit: int) -> EventPage:
         """Events of the stream, once it is known how those of newer versions can be read."""
-        page = store.streams.events(self.stream, after=after, limit=limit)
-        versions = self._source.versions
-        if new := versions.unknown(page.events):
-            for row in store.streams.schemas(self.stream):
-                if (row.type, row.version) in new:
-                    versions.learn(row)
-        return page
+        return page_of(self._source, self.stream, store, after=after, limit=limit)
 
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Deliver events to it in this worker; for the runtime."""
@@ -109,6 +103,16 @@ class Handler(Generic[E]):
 
     def __repr__(self) -> str:
         return f"<handler {self.name} of stream {self.stream}>"
+
+
+def page_of(source: Source, stream: str, store: Store, *, after: int, limit: int) -> EventPage:
+    """Events of a stream, once it is known how those of newer versions can be read."""
+    page = store.streams.events(stream, after=after, limit=limit)
+    if new := source.versions.unknown(page.events):
+        for row in store.streams.schemas(stream):
+            if (row.type, row.version) in new:
+                source.versions.learn(row)
+    return page
 
 
 def check_function(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from inspect import isawaitable
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, get_origin
 
 from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
@@ -19,16 +19,20 @@ from ..stores.base import Store
 from .awaiting import next_event
 from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
 from .handler import Handler, check_function
+from .join import Join, Joined, Side, Unmatched
 from .options import Seconds, as_text
 from .registering import check_chains, register
 from .signal import standing_host
 from .starter import STARTS_RETRY, Starter
 from .step import Step, step, step_info
 from .versions import Versions
+from .window import Aggregation, Late, LatePolicy, Window, WindowSpec
 from .workflow import WorkflowCall
 
 E = TypeVar("E")
 K = TypeVar("K")
+S = TypeVar("S")
+R = TypeVar("R")
 
 
 class Stream(Generic[E]):
@@ -62,12 +66,13 @@ class Stream(Generic[E]):
         self._append = make_append_step(self)
         self._names: dict[type, tuple[str, int]] = {}
         for kind in kinds_of(of):
-            type_name, version = self._names[kind] = type_of(kind)
+            plain = get_origin(kind) or kind
+            type_name, version = self._names[plain] = type_of(plain)
             self.versions.add(type_name, version, kind)
 
     def type_of(self, kind: type) -> tuple[str, int]:
         """The name and version of a type of event. Raises DefinitionError for another stream's."""
-        known = self._names.get(kind)
+        known = self._names.get(get_origin(kind) or kind)
         if known is None:
             kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
             raise DefinitionError(f"Stream {self.name!r} has no events of type {kind!r}. It has: {kinds}.")
@@ -230,6 +235,94 @@ class Stream(Generic[E]):
 
         return make
 
+    def window(
+        self,
+        *kinds: type[K],
+        initial: S,
+        tumbling: Seconds | None = None,
+        sliding: Seconds | None = None,
+        every: Seconds | None = None,
+        session: Seconds | None = None,
+        merge: Callable[[S, S], S] | None = None,
+        time: Callable[[K], datetime | None] | None = None,
+        out_of_order: Seconds = 30.0,
+        idle_after: Seconds | None = 60.0,
+        max_future_skew: Seconds = 60.0,
+        late: LatePolicy = "side",
+        lateness: Seconds = 0.0,
+        into: str | None = None,
+        name: str | None = None,
+        begin: Literal["first", "next"] = "first",
+    ) -> Callable[[Callable[[S, Event[K]], S]], Aggregation[Stream[Window[S]], Stream[Late]]]:
+        """Have a pure function make one value of the events in each window of time, for each key.
+
+        The function gets the window's state, at first `initial`, and an event; it returns the new state. When
+        the window closes, a `Window` is appended to the stream `results`: exactly once, whatever crashes.
+
+        - `tumbling`: windows of this length, one after another. `sliding`: of this length, one beginning
+          `every` so often. Both begin at whole multiples, counted in UTC. `session`: one lasts until a key
+          is silent for so long; `merge` makes one state of two, for an event that stands between them.
+        - `time`: when an event happened, from its data; by default the `time` that it was appended with.
+        - `out_of_order`: how much later than one that happened after it an event may come.
+        - `idle_after`: when no later event has come for so long, time goes on with the clock.
+        - `max_future_skew`: an event further ahead of its append goes aside, and closes nothing.
+        - `late`: an event whose window is closed goes to the stream `late` (`"side"`), or is only counted
+          (`"drop"`), or, for as long as `lateness`, changes the window (`"update"`): a `Window` of the next
+          `revision` is appended, which `supersedes` the one before.
+        - `into`: the name of `results`, by default `<stream>.<function>`; `late` has `.late` behind it.
+        - `begin`, `name`: as for `on`.
+
+        Windows are kept by the stream's key. An event at which the function raises is parked, and is in no
+        window. Raises DefinitionError.
+        """
+        types = frozenset(self.type_of(kind)[0] for kind in kinds)
+        spec = WindowSpec(
+            tumbling=tumbling, sliding=sliding, every=every, session=session, out_of_order=out_of_order,
+            idle_after=idle_after, max_future_skew=max_future_skew, late=late, lateness=lateness,
+        )  # fmt: skip
+        return lambda function: Aggregation(
+            self.name, function, initial=initial, merge=merge, time=time, spec=spec, types=types,
+            source=self, name=name, begin=begin, has_key=self._key is not None,
+            streams=lambda known, state: _results(into or f"{self.name}.{known}", state),
+        )  # fmt: skip
+
+    def join(
+        self,
+        kind: type[K],
+        other: Stream[Any],
+        other_kind: type[R],
+        *,
+        name: str,
+        within: Seconds,
+        unmatched: Unmatched = "none",
+        out_of_order: Seconds = 30.0,
+        idle_after: Seconds | None = 60.0,
+        max_future_skew: Seconds = 60.0,
+        into: str | None = None,
+    ) -> Join[Stream[Joined[K, R]], Stream[Late]]:
+        """Pair the events of two streams that have the same key and happened `within` a time of each other.
+
+        A `Joined` is appended to the stream `results` for each pair, exactly once, whatever crashes. An event
+        waits for the other side, in the store, until nothing can come any more that it could be paired with.
+
+        - `unmatched`: of which side an event that was paired with none is told then, alone.
+        - `out_of_order`, `idle_after`, `max_future_skew`: as for `window`, of each stream by itself. An event
+          that is later than it may be goes to the stream `late`.
+        - `name`: of its place in both streams. `into`: of `results`; by default `<stream>.<name>`.
+
+        Both streams are read from the first event on. Raises DefinitionError.
+        """
+        results = into or f"{self.name}.{name}"
+        pairs: Stream[Joined[K, R]] = Stream(results, Joined[kind, other_kind], key=_key_of)
+        return Join(
+            (self._side(kind), other._side(other_kind)), name=name, within=within, unmatched=unmatched,
+            out_of_order=out_of_order, idle_after=idle_after, max_future_skew=max_future_skew,
+            streams=(pairs, Stream(f"{results}.late", Late, key=_key_of)),
+        )  # fmt: skip
+
+    def _side(self, kind: type) -> Side:
+        return Side(self.name, self.type_of(kind)[0], self, self._key is not None)
+
     def new_event(
         self,
         value: E,
@@ -301,6 +394,15 @@ class Stream(Generic[E]):
 
     def __repr__(self) -> str:
         return f"<stream {self.name}>"
+
+
+def _results(name: str, state: Any) -> tuple[Stream[Window[Any]], Stream[Late]]:
+    """The streams of an aggregation, whose states are of that type."""
+    return Stream(name, Window[state], key=_key_of), Stream(f"{name}.late", Late, key=_key_of)
+
+
+def _key_of(result: Window[Any] | Late | Joined[Any, Any]) -> str:
+    return result.key
 
 
 _RETRY = Retry(attempts=6, max_delay=300.0)

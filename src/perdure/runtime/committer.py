@@ -310,7 +310,8 @@ class Committer:
         for handling in group.batch.handlings:
             handling.told(handling.failed)
         self._deliver(group.residents, group.batch.records, group.values)
-        if group.batch.appends or group.batch.transactions or group.batch.handlings:
+        batch = group.batch
+        if batch.appends or batch.transactions or batch.handlings or batch.windows:
             self.on_events()
         for callback in group.on_commit:
             callback(None)
@@ -458,5 +459,5 @@ def _is_empty(batch: Batch) -> bool:
         batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
         or batch.states or batch.attempts or batch.jobs or batch.withdrawn or batch.messages or batch.taken
         or batch.replies or batch.appends or batch.lanes or batch.dead or batch.handlings
-        or batch.leases
+        or batch.windows or batch.leases
     )  # fmt: skip

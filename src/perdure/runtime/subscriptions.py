@@ -13,6 +13,7 @@ from ..core.events import LaneRow, SubscriptionRow
 from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
 from ..stores.sight import Reading
+from .joiner import Joiner
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -128,7 +129,9 @@ class Subscriptions:
     def reading(self) -> list[Reading]:
         """How far each stream has been read; sees to new handlers first."""
         self._look_for_handlers()
-        return [one.reading for one in self._subscribers.values()]
+        readers = self._subscribers.values()
+        joins = [one.other_reading for one in readers if isinstance(one, Joiner)]
+        return [one.reading for one in readers] + joins
 
     def _look_at_events(self) -> None:
         self._look_for_handlers()

@@ -25,6 +25,7 @@ import msgspec
 
 from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
 from ..core.records import Message, NewRun, Record, RunRow
+from ..core.windows import WindowChange
 from .rows import (
     AttemptRow,
     ClaimedJob,
@@ -115,6 +116,8 @@ class Batch(msgspec.Struct):
     dead: list[DeadEvent] = []
     """Events that are parked."""
     handlings: list[Handling] = []  # come right after the transactions
+    windows: list[WindowChange] = []
+    """What has changed of the windows of lanes, with the events that came of it."""
     leases: int = 0
     """Renew the lease until this time; 0: leave it."""
 

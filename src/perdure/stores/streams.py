@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
+from ..core.event_time import LaneTime
 from ..core.events import (
     Append,
     Clash,
@@ -28,6 +29,7 @@ from ..core.events import (
     SchemaStand,
     SubscriptionRow,
 )
+from ..core.windows import LaneRows
 from .correlation import Found, Wanted
 from .rows import Lease
 
@@ -136,6 +138,14 @@ class StreamStore(Protocol):
         It may read the whole stream for that, but notes what it did not find, and does not read that
         part again. Called from the thread that writes.
         """
+        ...
+
+    def windows(self, subscription: int) -> list[LaneRows]:
+        """What is kept of the windows of a subscription, by lane; nothing of one that has none."""
+        ...
+
+    def open_windows(self, subscription: int) -> list[tuple[LaneTime, int]]:
+        """How far event time is in its lanes, and how many windows wait there for more."""
         ...
 
 

@@ -11,6 +11,7 @@ from ..codec.failures import describe_failure
 from ..core.events import DeadEvent, DeadKind, SubscriptionRow
 from ..doors import Door
 from ..errors import SubscriptionNotFound
+from .event_time import EventTime, event_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class Subscription:
             lambda store: store.streams.dead_events(row.number, after=0, limit=limit)
         )
         return [_parked(one) for one in dead]
+
+    async def event_time(self) -> EventTime:
+        """How far event time is, of one that was made by `Stream.window`. Raises SubscriptionNotFound."""
+        row = await self._row()
+        return event_time(await self._door().read(lambda store: store.streams.open_windows(row.number)))
 
     async def _row(self) -> SubscriptionRow:
         stream, name = self.stream, self.name

@@ -54,11 +54,12 @@ from .moving import Moves
 from .place import find_place
 from .read import Reader
 from .streams import Streams
+from .windows import results_of
 from .write import Written, remove_ended, write_batch, write_submission
 
 _STATEMENTS = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("statements.sql", "jobs.sql", "streams.sql", "schemas.sql", "moving.sql")
+    for name in ("statements.sql", "jobs.sql", "streams.sql", "schemas.sql", "windows.sql", "moving.sql")
 )
 
 
@@ -162,7 +163,7 @@ class PostgresStore:
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         fence = self._leases.fence(lease)
-        self._streams.prepare(batch.appends)
+        self._streams.prepare([*batch.appends, *results_of(batch.windows)])
         written = self._database.write(
             lambda link: write_batch(link, batch, fence, self._leases, self._streams), tell=_concerns_others
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
+from ...core.event_time import LaneTime
 from ...core.events import (
     Append,
     Clash,
@@ -21,6 +22,7 @@ from ...core.events import (
     Placed,
     SubscriptionRow,
 )
+from ...core.windows import LaneRows
 from ...errors import StoreError, StreamError
 from ..base import Lease
 from ..correlation import Found, Wanted
@@ -33,6 +35,7 @@ from .gate import Gate
 from .lease import HeldLease, Leases
 from .migrating import set_stream_clock
 from .schemas import Schemas
+from .windows import read_open_windows, read_windows
 
 
 class Streams(Schemas):
@@ -119,6 +122,14 @@ class Streams(Schemas):
     def subscriptions(self) -> list[SubscriptionRow]:
         """See `StreamStore.subscriptions`."""
         return [SubscriptionRow._make(row) for row in self._database.rows("subscriptions")]
+
+    def windows(self, subscription: int) -> list[LaneRows]:
+        """See `StreamStore.windows`."""
+        return read_windows(self._database, subscription)
+
+    def open_windows(self, subscription: int) -> list[tuple[LaneTime, int]]:
+        """See `StreamStore.open_windows`."""
+        return read_open_windows(self._database, subscription)
 
     # -- subscriptions and their lanes -----------------------------------------------------------
 

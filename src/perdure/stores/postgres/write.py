@@ -29,6 +29,7 @@ from .lending import do_transactions_on
 from .messages import Sent, send_messages
 from .starts import Starts
 from .streams import Streams, write_dead, write_lanes
+from .windows import Windows
 
 _WITHOUT_ANSWERS: Final = frozenset({
     "ends", "records", "forgotten", "wakes", "states", "attempts", "taken", "replies", "lanes", "dead",
@@ -75,7 +76,7 @@ def _write_whole(link: Link, batch: Batch, lease: Fence, leases: Leases, witness
 
 def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, streams: Streams) -> Written:
     """Write any batch, in a transaction that is still to be committed."""
-    starts = sent = appends = None
+    starts = sent = appends = windows = None
     with _naming_duplicates():
         opened, handled = _open(link, batch, lease)
         with opened:
@@ -88,6 +89,8 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
                 sent = Sent(link, batch.messages, lease=lease.lease.number)
             if batch.appends:
                 appends = streams.send(link, batch.appends)
+            if batch.windows:
+                windows = Windows(link, batch.windows, lease=lease.lease.number, send=streams.send)
             _write_lanes(link, [*batch.lanes, *handled], batch.dead, lease=lease.lease.number)
             if batch.leases:
                 leases.renew(link, lease.lease, until_ms=batch.leases)
@@ -97,13 +100,15 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
     else:
         positions, holders = send_messages(link, batch.messages, lease=lease.lease.number)
     appended = appends.finish() if appends else []
+    if windows:
+        windows.finish()
     link.witness = _find_witness(batch) or link.witness
     link.leaves_trace = link.witness is not None or bool(
-        batch.leases or batch.forgotten or batch.lanes or batch.dead or handled
+        batch.leases or batch.forgotten or batch.lanes or batch.dead or batch.windows or handled
     )
     for_others = bool(
         batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
-        or any(mark.is_given_up for mark in batch.lanes)
+        or batch.windows or any(mark.is_given_up for mark in batch.lanes)
         or holders - {lease.lease.number}
     )  # fmt: skip
     return Written(Committed(outcomes, positions, appended), for_others)

@@ -14,6 +14,7 @@ from .connection import Database
 from .faults import DRIVER_ERRORS
 from .statements import SQL
 from .streams import wrong_event
+from .windows import wrong_window
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
 
@@ -59,6 +60,12 @@ def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
         damaged = wrong_event(row, url=url)
         if damaged is not None:
             yield damaged.what
+    for name in ("all_lane_time", "all_window"):
+        rows = connection.execute(SQL[name])
+        for row in rows:
+            damaged = wrong_window(row, url=url)
+            if damaged is not None:
+                yield damaged.what
 
 
 def _blobs(connection: apsw.Connection, url: str) -> Iterator[str]:

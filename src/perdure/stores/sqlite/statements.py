@@ -18,6 +18,7 @@ _FILES: Final = (
     "streams.sql",
     "awaiting.sql",
     "schemas.sql",
+    "windows.sql",
 )
 
 SQL: Final = load_statements(

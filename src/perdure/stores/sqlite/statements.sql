@@ -392,6 +392,7 @@ UNION ALL SELECT arguments FROM job WHERE typeof(arguments) = 'integer'
 UNION ALL SELECT payload FROM message WHERE typeof(payload) = 'integer'
 UNION ALL SELECT payload FROM reply WHERE typeof(payload) = 'integer'
 UNION ALL SELECT payload FROM event WHERE typeof(payload) = 'integer'
+UNION ALL SELECT state FROM event_window WHERE typeof(state) = 'integer'
 
 -- name: check_dangling
 SELECT DISTINCT 'A payload refers to blob ' || blob || ', which is missing.'

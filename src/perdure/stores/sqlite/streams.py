@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import apsw
 
+from ...core.event_time import LaneTime
 from ...core.events import (
     Append,
     Clash,
@@ -26,6 +27,7 @@ from ...core.events import (
     Placed,
     SubscriptionRow,
 )
+from ...core.windows import LaneRows
 from ...errors import StoreCorrupt
 from ..base import Lease
 from ..correlation import Found, Wanted
@@ -40,6 +42,7 @@ from .lease import Leases
 from .marks import read_mark
 from .schemas import Schemas
 from .statements import SQL
+from .windows import read_open_windows, read_windows
 
 _STREAM = SQL["stream_of"]
 _INSERT_STREAM = SQL["insert_stream"]
@@ -168,6 +171,16 @@ class Streams(Schemas):
         with self._database.snapshot() as connection:
             rows: Any = connection.execute(_DEAD, (subscription, after, limit)).fetchall()
         return [DeadEvent._make(row) for row in rows]
+
+    def windows(self, subscription: int) -> list[LaneRows]:
+        """See `StreamStore.windows`."""
+        with self._database.snapshot() as connection:
+            return read_windows(connection, subscription, url=self._database.url)
+
+    def open_windows(self, subscription: int) -> list[tuple[LaneTime, int]]:
+        """See `StreamStore.open_windows`."""
+        with self._database.snapshot() as connection:
+            return read_open_windows(connection, subscription, url=self._database.url)
 
 
 class _Asked:

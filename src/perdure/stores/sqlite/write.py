@@ -9,6 +9,7 @@ moves what was recorded after it into its place.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 
 import apsw
@@ -26,6 +27,7 @@ from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
 from .streams import append_events, lane_stand, write_dead, write_lanes
+from .windows import write_windows
 
 _INSERT_RECORD = SQL["insert_record"]
 _TOGETHER = 32
@@ -102,6 +104,8 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         replies = [reply._replace(ok=int(reply.ok)) for reply in batch.replies]  # as it is read
         write_rows(connection, _REPLY, replies, (2,))
     appended = append_events(connection, batch.appends, url=url) if batch.appends else []
+    if batch.windows:  # before a mark that may give their lane up
+        write_windows(connection, batch.windows, lease=lease, append=partial(append_events, url=url))
     if batch.lanes or handled:
         write_lanes(connection, [*batch.lanes, *handled], lease=lease)
     if batch.dead:

@@ -1,0 +1,356 @@
+"""Puts the events of a stream into windows, lane by lane, and writes what comes of it.
+
+Laws: each event of a lane is taken once and in its place, since where the lane is, its windows and
+their results are one commit, under the worker's lease. After a crash all three are as of the last
+commit, and the events after it are taken again. Silence counts only where the stream has been read to
+its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..codec.failures import encode_failure
+from ..core.event_time import LaneTime
+from ..core.events import (
+    DeadEvent,
+    DeadKind,
+    EventPage,
+    EventRow,
+    LaneMark,
+    LaneRow,
+    NewEvent,
+    SubscriptionRow,
+)
+from ..core.windows import (
+    Fold,
+    LaneRows,
+    LaneWindows,
+    Missed,
+    Told,
+    WindowChange,
+    WindowRules,
+)
+from ..errors import NotDecodable, StoreCorrupt, StoreError
+from ..stores.base import Batch, Store
+from ..stores.sight import Reading
+from ..stores.streams import lane_of
+from .clock import Armed
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+_PAGE = 200
+"""So many events are taken before others have their turn on the loop."""
+_UNWRITTEN_MAX = 5_000
+"""So many events are ahead of the disk at most."""
+_END = (1 << 63) - 1
+_HELD_BACK_FIRST_S = 0.002
+_HELD_BACK_LONGEST_S = 0.25
+_MARK_EVERY = 1_000
+"""A lane without events of its own is marked when it is this far behind, lest it is all read again."""
+
+Result = tuple[str, NewEvent]
+"""A stream, and what is to be appended to it."""
+
+
+class WindowDefinition(ABC):
+    """A function over windows, and how they are made. It is a handler in all else."""
+
+    name: str
+    stream: str
+    from_start: bool
+    rules: WindowRules
+
+    @abstractmethod
+    def page(self, store: Store, *, after: int, limit: int) -> EventPage:
+        """Events of the stream."""
+
+    @abstractmethod
+    def wants(self, event: EventRow) -> bool:
+        """Whether the event is of a type that it takes."""
+
+    @abstractmethod
+    def time_of(self, event: EventRow) -> int | None:
+        """When it happened; None if that is not known. Raises what the user's code raises."""
+
+    @abstractmethod
+    def fold(self, event: EventRow, subscription: SubscriptionRow) -> Fold:
+        """What adds the event to a state. Raises NotDecodable, and what the user's code raises."""
+
+    @abstractmethod
+    def merge(self, earlier: bytes, later: bytes) -> bytes:
+        """Make one state of those of two sessions."""
+
+    @abstractmethod
+    def result(self, told: Told, now_ms: int) -> Result:
+        """The event that tells of a window."""
+
+    @abstractmethod
+    def missed(self, event: EventRow, missed: Missed, now_ms: int) -> Result | None:
+        """The event that tells of one that is in no window; None: it is only counted."""
+
+
+class _Lane:
+    """One lane in the hands of this worker."""
+
+    def __init__(self, row: LaneRow, windows: LaneWindows) -> None:
+        self.number = row.lane
+        self.windows = windows
+        self.cursor = row.cursor
+        """Events up to here have been taken; those of other lanes are passed over."""
+        self.marked = row.cursor
+        """What is on disk of that, or on its way."""
+        self.is_dirty = False
+        """Whether there is something to write."""
+        self.is_leaving = False
+        """Whether it is given up with the next commit."""
+        self.results: dict[str, list[NewEvent]] = {}
+
+    def change(self, subscription: int) -> WindowChange:
+        """What is to be written; from now on there is nothing."""
+        rows, gone = self.windows.take_changed()
+        results, self.results = list(self.results.items()), {}
+        return WindowChange(subscription, self.number, [self.windows.time], rows, gone, results)
+
+
+class Windower:
+    """One windowed subscription, as far as its lanes are this worker's."""
+
+    def __init__(self, driver: Driver, definition: WindowDefinition, row: SubscriptionRow) -> None:
+        """`driver` is a proxy: it outlives this."""
+        self._driver = driver
+        self._definition = definition
+        self.row = row
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[int, _Lane] = {}
+        self._after = 0
+        """The stream has been read up to here, for the lane that is least far."""
+        self._loading = 0
+        self._is_reading = False
+        self._look_again = False
+        self._unfilled = 0
+        """Events, and turns of silence, that are in no commit yet."""
+        self._unwritten = 0
+        """The same, and those in a commit that is under way."""
+        self._dead: list[DeadEvent] = []
+        self._armed: Armed | None = None
+        self._held_back_s = 0.0
+        """How long it was waited for events that may not be read yet, the last time."""
+        self._held_back: asyncio.TimerHandle | None = None
+        self._paused = False
+        driver.committer.fillers.append(self._fill)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being read, or waits to be written."""
+        return not (self._loading or self._is_reading or self._unfilled or self._held_back is not None)
+
+    @property
+    def reading(self) -> Reading:
+        """How far the stream has been read; past its end where there is no lane to read it for."""
+        return Reading(self.row.number, self.row.stream, self._after if self._lanes else _END)
+
+    is_whole = False
+    """Its lanes are shared: none has to do with another."""
+
+    # -- reading along ---------------------------------------------------------------------------
+
+    def take(self, rows: list[LaneRow]) -> None:
+        """Go on with these lanes, once what is kept of their windows is read."""
+        self._loading += 1
+        number = self.row.number
+        doing = f"reading the windows of {self.row.name}()"
+        self._driver.reads.ask_again(
+            lambda store: store.streams.windows(number), partial(self._loaded, rows), doing
+        )
+
+    def _loaded(self, rows: list[LaneRow], found: list[LaneRows]) -> None:
+        self._loading -= 1
+        kept = {one.lane: one for one in found}
+        definition = self._definition
+        for row in rows:
+            mine = kept.get(row.lane) or LaneRows(row.lane, [LaneTime()], [])
+            windows = LaneWindows(definition.rules, mine.times[0], mine.windows, definition.merge)
+            self._lanes[row.lane] = _Lane(row, windows)
+        self._after = min(lane.cursor for lane in self._lanes.values())
+        self.look()
+
+    def keep(self, most: int) -> None:
+        """Give up the lanes above so many, in the commit that has what was taken of them."""
+        staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
+        for lane in staying[most:] if not self._paused else ():
+            lane.is_leaving = True
+            self._note(lane)
+
+    def look(self) -> None:
+        """See whether there is something new, or has been silence for long."""
+        if self._paused or not self._lanes:
+            return
+        if self._is_reading or self._unwritten >= _UNWRITTEN_MAX:
+            self._look_again = True
+            return
+        self._is_reading = True
+        page, after, now_ms = self._definition.page, self._after, self._driver.clock.now_ms()
+        self._driver.reads.ask(
+            lambda store: page(store, after=after, limit=_PAGE),
+            partial(self._found, after, now_ms),
+        )
+
+    def _found(self, after: int, asked_at_ms: int, page: EventPage | StoreError) -> None:
+        self._is_reading = False
+        if self._paused:
+            return
+        if isinstance(page, StoreError):
+            self._driver.complain(page, f"reading stream {self._definition.stream!r}")
+            return
+        # A lane that was taken up meanwhile may be less far than where this page begins.
+        lanes = {
+            number: lane
+            for number, lane in self._lanes.items()
+            if lane.cursor >= after and not lane.is_leaving
+        }
+        for event in page.events:
+            lane = lanes.get(lane_of(event, self.row.lanes))
+            if lane is not None and event.position > lane.cursor:
+                self._take(event, lane)
+        for lane in lanes.values():
+            lane.cursor = max(lane.cursor, page.after)
+        if page.after == after == self._after and not page.is_held_back:
+            self._note_silence(asked_at_ms)  # nothing was there when it was asked
+        elif after == self._after:  # else there are lanes since that are less far
+            self._after = page.after
+        self._arm()
+        if page.is_held_back:
+            self._wait_for_held_back()
+        else:
+            self._held_back_s = 0.0
+        if page.after > after or self._look_again:
+            self._look_again = False
+            self._loop.call_soon(self.look)
+
+    def _wait_for_held_back(self) -> None:
+        """Look again soon: nobody tells when they may be read."""
+        if self._held_back is None:
+            self._held_back_s = min(_HELD_BACK_LONGEST_S, max(_HELD_BACK_FIRST_S, 2 * self._held_back_s))
+            self._held_back = self._loop.call_later(self._held_back_s, self._look_at_held_back)
+
+    def _look_at_held_back(self) -> None:
+        self._held_back = None
+        self.look()
+
+    def _note_silence(self, now_ms: int) -> None:
+        for lane in self._lanes.values():
+            if lane.is_leaving:
+                continue
+            lane.windows.pass_time(now_ms)
+            if self._collect(lane):
+                self._note(lane)
+
+    def _arm(self) -> None:
+        """Look again when silence will close a window."""
+        moments = [at_ms for lane in self._lanes.values() if (at_ms := lane.windows.next_ms()) is not None]
+        if self._armed is not None:
+            self._armed.cancel()
+        self._armed = self._driver.clock.arm(min(moments), self.look) if moments else None
+
+    # -- what comes of events --------------------------------------------------------------------
+
+    def _take(self, event: EventRow, lane: _Lane) -> None:
+        lane.cursor = event.position
+        self._note(lane)
+        if event.damage:
+            self._park(event, lane, DeadKind.UNREADABLE, StoreCorrupt(event.damage))
+            return
+        definition = self._definition
+        if not definition.wants(event):
+            return
+        try:
+            missed = lane.windows.add(
+                event.key, definition.time_of(event), event.at_ms, definition.fold(event, self.row)
+            )
+        except NotDecodable as error:
+            self._park(event, lane, DeadKind.UNREADABLE, error)
+        except Exception as error:
+            self._park(event, lane, DeadKind.FAILED, error)
+        else:
+            if missed is not None:
+                self._append(lane, definition.missed(event, missed, self._driver.clock.now_ms()))
+        self._collect(lane)
+
+    def _collect(self, lane: _Lane) -> bool:
+        """Make events of what was told; whether there was anything."""
+        told = lane.windows.take_told()
+        now_ms = self._driver.clock.now_ms()
+        for one in told:
+            self._append(lane, self._definition.result(one, now_ms))
+        return bool(told)
+
+    def _append(self, lane: _Lane, result: Result | None) -> None:
+        if result is not None:
+            lane.results.setdefault(result[0], []).append(result[1])
+
+    def _park(self, event: EventRow, lane: _Lane, kind: DeadKind, error: Exception) -> None:
+        """It is in no window, and waits for a person. The others of its key do not wait for it."""
+        now_ms = self._driver.clock.now_ms()
+        failure = encode_failure(error)
+        self._dead.append(
+            DeadEvent(self.row.number, event.position, lane.number, event.key, int(kind), 1, failure, now_ms)
+        )
+        what = f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
+        self._driver.complain(error, f"putting into windows {what}, which is parked")
+
+    # -- what is done ----------------------------------------------------------------------------
+
+    def _note(self, lane: _Lane) -> None:
+        lane.is_dirty = True
+        self._unfilled += 1
+        self._unwritten += 1
+        self._driver.committer.schedule()
+
+    def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
+        """Put what is done into a commit that is about to be written."""
+        if not self._unfilled:
+            return None
+        filled, self._unfilled = self._unfilled, 0
+        number = self.row.number
+        batch.dead.extend(self._dead)
+        self._dead = []
+        for lane in list(self._lanes.values()):
+            if lane.is_dirty:
+                batch.windows.append(lane.change(number))
+            if lane.is_dirty or lane.cursor - lane.marked > _MARK_EVERY:
+                batch.lanes.append(LaneMark(lane.cursor, (), number, lane.number, lane.is_leaving))
+                lane.marked, lane.is_dirty = lane.cursor, False
+            if lane.is_leaving:
+                del self._lanes[lane.number]
+        return partial(self._committed, filled)
+
+    def _committed(self, filled: int, error: Exception | None) -> None:
+        if error is not None or self._paused:
+            return
+        self._unwritten -= filled
+        if self._look_again:
+            self._look_again = False
+            self.look()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Take no more events."""
+        self.abandon()
+
+    def abandon(self) -> list[asyncio.Task[None]]:
+        """Take no more events; what was taken will be written with the last commit, if there is one."""
+        self._paused = True
+        if self._armed is not None:
+            self._armed.cancel()
+        return []
+
+    async def stop(self) -> None:
+        """The same."""
+        self.abandon()
