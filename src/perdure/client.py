@@ -212,6 +212,7 @@ class Client(Streaming):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._registrar.drain()
         door, self._door = self._door, None
         if door is not None:
             await door.close()

@@ -367,6 +367,7 @@ class Engine(Client):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._registrar.drain()
         store, self._store = self._store, None
         home, self._home = self._home, None
         await self._close()

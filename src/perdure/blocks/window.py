@@ -221,7 +221,7 @@ class Aggregation(Handler[Any], WindowDefinition, Generic[Results, Lates]):
         raise AssertionError("windows are no handler")
 
     @property
-    def _source(self) -> str:
+    def _sender(self) -> str:
         return f"{self.stream}/{self.name}"
 
     def _id(self, key: str, start_ms: int, revision: int) -> str:
@@ -246,13 +246,13 @@ class Aggregation(Handler[Any], WindowDefinition, Generic[Results, Lates]):
     def missed(self, event: EventRow, missed: Missed, now_ms: int) -> Result | None:
         if missed.reason == LATE and self._policy == "drop":
             return None
-        return self.late.name, late_event(event, missed, self.time_of(event), now_ms, source=self._source)
+        return self.late.name, late_event(event, missed, self.time_of(event), now_ms, source=self._sender)
 
     def _event(
         self, stream: str, kind: str, name: str, key: str, time_ms: int, now_ms: int, value: object
     ) -> Result:
         payload = encode(value, f"{self._where}: {kind}")
-        return stream, NewEvent(name, self._source, kind, 1, key, time_ms, now_ms, "", payload, True)
+        return stream, NewEvent(name, self._sender, kind, 1, key, time_ms, now_ms, "", payload, True)
 
     def __repr__(self) -> str:
         return f"<windows {self.name} of stream {self.stream}>"

@@ -94,16 +94,9 @@ class Streaming(ABC):
         backlog = self._open_backlog()
         backlog.refuse_if_full(stream.name)
         append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
-        known = self._registrar.knows(self.door, stream, append)
-        written = asyncio.ensure_future(
-            self.door.append(append) if known else self._register_and_append(stream, append)
-        )
+        written = self._registrar.hand_over(self.door, stream, append)
         backlog.enter(append.events, written)
         return asyncio.ensure_future(_first(append, written))
-
-    async def _register_and_append(self, stream: Stream[Any], append: Append) -> list[Placed] | Clash:
-        await self._registrar.register(self.door, stream, append)
-        return await self.door.append(append)
 
     async def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
         """Append what came as a CloudEvent, with the id, source, time and trace that it has.
@@ -128,11 +121,9 @@ class Streaming(ABC):
 
     async def write_append(self, stream: Stream[Any], append: Append) -> list[Appended]:
         """The rest of `append` without a connection."""
-        if not self._registrar.knows(self.door, stream, append):
-            await self._registrar.register(self.door, stream, append)
         backlog = self._open_backlog()
         await backlog.wait()
-        written = asyncio.ensure_future(self.door.append(append))
+        written = self._registrar.hand_over(self.door, stream, append)
         backlog.enter(append.events, written)
         return appended(append, await written)
 

@@ -3,52 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..blocks.stream import Stream
-from ..core.events import Append
+from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from ..errors import DefinitionError, SchemaError
 from ..stores.base import Store
+
+Outcome: TypeAlias = list[Placed] | Clash
 
 
 class Registrar:
     """Registers each type of event once for as long as the store is open, before the first event of it.
 
-    What fails is tried again by the next append.
+    What is appended goes to the store in the order of the calls: behind one whose types are
+    being registered, the others wait. A registration that fails is tried again by the next append.
     """
 
     def __init__(self) -> None:
         self._door: Door | None = None
         self._known: set[tuple[Stream[Any], str]] = set()
-        self._asked: dict[tuple[Stream[Any], frozenset[str]], asyncio.Task[None]] = {}
+        self._line: deque[tuple[Stream[Any], Append, asyncio.Future[Outcome]]] = deque()
+        self._serving: asyncio.Task[None] | None = None
 
-    def knows(self, door: Door, stream: Stream[Any], append: Append) -> bool:
-        """Whether the types of these events are registered in the store behind the door."""
-        known = self._known
-        return door is self._door and all((stream, event.type) in known for event in append.events)
-
-    async def register(self, door: Door, stream: Stream[Any], append: Append) -> None:
-        """Register types. Raises SchemaError, or DefinitionError where upcasters leave a gap."""
+    def hand_over(self, door: Door, stream: Stream[Any], append: Append) -> asyncio.Future[Outcome]:
+        """Append; gives what comes of it, or SchemaError, or DefinitionError where upcasters leave a gap."""
         if self._door is not door:
-            self._door, self._known, self._asked = door, set(), {}
-        types = frozenset(event.type for event in append.events)
-        asked = self._asked.get((stream, types))
-        if asked is None:
-            asked = asyncio.create_task(self._register(door, stream, types, append))
-            self._asked[stream, types] = asked
-        await asyncio.shield(asked)  # others wait for it, too, and go on in the order in which they came
+            self._door, self._known, self._line, self._serving = door, set(), deque(), None
+        if not self._line and self._knows(stream, append):
+            return asyncio.ensure_future(door.append(append))
+        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._line.append((stream, append, told))
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve(door, self._line))
+        return told
 
-    async def _register(self, door: Door, stream: Stream[Any], types: frozenset[str], append: Append) -> None:
-        known, asked, now_ms = self._known, self._asked, door.clock.now_ms()
-        try:
-            refused = await door.write(partial(_register, stream, append, now_ms))
-            if refused is not None:
-                raise refused
-            known.update((stream, name) for name in types)
-        finally:
-            del asked[stream, types]
+    async def drain(self) -> None:
+        """Return when the store has been given all that was handed over."""
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
+        loop = asyncio.get_running_loop()
+        turned: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(turned.set_result, None)
+        await turned  # the last one is given with the next turn of the loop
+
+    def _knows(self, stream: Stream[Any], append: Append) -> bool:
+        known = self._known
+        return all((stream, event.type) in known for event in append.events)
+
+    async def _serve(
+        self, door: Door, line: deque[tuple[Stream[Any], Append, asyncio.Future[Outcome]]]
+    ) -> None:
+        while line:
+            stream, append, told = line[0]
+            try:
+                if not self._knows(stream, append):
+                    await self._register(door, stream, append)
+            except Exception as error:
+                if not told.done():
+                    told.set_exception(error)
+            else:
+                asyncio.ensure_future(door.append(append)).add_done_callback(partial(_tell, told))
+            line.popleft()
+        if self._line is line:
+            self._serving = None
+
+    async def _register(self, door: Door, stream: Stream[Any], append: Append) -> None:
+        refused = await door.write(partial(_register, stream, append, door.clock.now_ms()))
+        if refused is not None:
+            raise refused
+        self._known.update((stream, event.type) for event in append.events)
+
+
+def _tell(told: asyncio.Future[Outcome], written: asyncio.Future[Outcome]) -> None:
+    if written.cancelled():
+        told.cancel()
+    elif not told.done():
+        error = written.exception()
+        told.set_result(written.result()) if error is None else told.set_exception(error)
 
 
 def _register(
