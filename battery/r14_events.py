@@ -33,7 +33,7 @@ from .row import Control, Counted, Row, Trials, Work, chance
 _KEYS = 5
 _ACTIONS = 40
 _ATTEMPTS = 4
-_TRIALS_OF_A_CONTROL = 40
+_TRIALS_OF_A_CONTROL = 300
 _SLOW_S = 0.003
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -130,7 +130,7 @@ class _World:
         self._play = play
         self._totals = totals
         self._draw: Random = chance(seed, "events")
-        self._rate = self._draw.choice((0.0, 0.02, 0.1))
+        self._rate = self._draw.choice((0.0, 0.05, 0.2))
         """Of commits that fail: before they are written, or after, so that nobody can know."""
         self._harness = Harness(folder / "runs.db", seed=seed)
         self._kept: dict[str, tuple[Moved, datetime]] = {}
