@@ -18,6 +18,7 @@ from random import Random
 from time import monotonic
 
 from perdure import Client, Engine, Event, Handler, LeaseLost, StoreUnavailable, Stream, event
+from perdure.core.events import Author, DeadFilter, DeadKind
 from perdure.stores.base import Store
 from perdure.stores.opening import open_store
 
@@ -114,13 +115,14 @@ class Scene:
         """Let all be appended and handled; raises AssertionError when that does not come."""
         assert self._appender.end(patience_s=self._patience_s), "the appender was killed by somebody else"
         until = monotonic() + self._patience_s
-        while missing := self._not_done():
-            if monotonic() > until:
-                raise AssertionError(f"I8: never handled: {sorted(missing)[:10]}, {len(missing)} in all")
-            self.workers[0].ends_within(_PAUSE_S)
-        self.look()
         store = open_store(self._url)
         try:
+            while missing := self._not_done():
+                if monotonic() > until:
+                    raise AssertionError(f"I8: never handled: {sorted(missing)[:10]}, {len(missing)} in all")
+                _redrive(store)
+                self.workers[0].ends_within(_PAUSE_S)
+            self.look()
             self._look_at_the_stream(store)
             wrong = list(store.check())
             assert not wrong, f"I12: {wrong}"
@@ -165,6 +167,18 @@ class Scene:
             places[f"{key}/{number}"].append(position)
         moved = [event for event, found in places.items() if len({*found}) != 1]
         assert not moved, f"I7: events that were acknowledged at two positions: {moved}"
+
+
+def _redrive(store: Store) -> None:
+    """Hand over again what was parked since three workers were killed while they had it in hand."""
+    dead = store.streams.dead
+    for row in store.streams.subscriptions():
+        if parked := dead.events(row.number, DeadFilter(), limit=1_000):
+            assert {one.kind for one in parked} <= {DeadKind.CRASHED, DeadKind.BEHIND}, (
+                f"I8: parked: {parked}"
+            )
+            author = Author("battery", "its workers were killed by us", 0)
+            dead.redrive(row.number, dead.begin_redrive(row.number), DeadFilter(), author, limit=1_000)
 
 
 def counted_lives(

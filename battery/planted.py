@@ -115,9 +115,10 @@ def beginning_events_early() -> Iterator[None]:
 
     def finish_and_let_next(self: Subscriber, event: Any) -> None:
         finish(self, event)
-        if event.position in self._begun:
-            self._begun.discard(event.position)
-            self._let_next(self._order_key(event))
+        begun = self._memory.begun
+        if event.position in begun:
+            begun.discard(event.position)
+            self._let_next(self._memory.key_of(event))
 
     with replaced(Subscriber, _finish=finish_and_let_next):
         yield

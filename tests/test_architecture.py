@@ -79,6 +79,7 @@ MAY_IMPORT = {
         "journals",
         "moving",
         "schemas",
+        "streaming",
         "views",
     },
     "testing": {

@@ -38,6 +38,8 @@ from .errors import (
     NonRetryable,
     NotAwaited,
     NotDecodable,
+    NotHandled,
+    NotParked,
     NotSerialisable,
     OutsideRun,
     PayloadTooLarge,
@@ -71,12 +73,14 @@ from .errors import (
     SubscriptionNotFound,
     UnknownEvent,
     UpdateRefused,
+    WorkerKilled,
     WorkflowNotRegistered,
 )
 from .runtime.attempt import StepInfo
 from .streaming.cloudevents import CloudEvent
 from .streaming.event_time import EventTime
-from .streaming.subscription import ParkedEvent, Subscription
+from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
+from .streaming.subscription import Subscription
 from .views import RunPage, RunStatus, RunView
 
 __version__ = "0.1.0"
@@ -85,14 +89,16 @@ __all__ = [
     "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
     "Client", "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict",
     "Engine", "Event", "EventTime", "ForeignError", "Handler", "HeartbeatTimedOut", "Join", "Joined",
-    "JournalMismatch", "Late", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable", "NotSerialisable",
-    "OutsideRun", "ParkedEvent", "PayloadTooLarge", "PerdureError", "Retry", "Run", "RunCancelled",
-    "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked",
-    "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Signal", "State", "Step",
-    "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt",
-    "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
+    "JournalMismatch", "Late", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable", "NotHandled",
+    "NotParked", "NotSerialisable", "Note", "OutsideRun", "ParkedDetails", "ParkedEvent",
+    "PayloadTooLarge", "PerdureError", "Redriving", "Retry", "Run", "RunCancelled", "RunClosed",
+    "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus",
+    "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Signal", "State", "Step", "StepCall",
+    "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError",
+    "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
     "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError", "Subscription",
-    "SubscriptionNotFound", "UnknownEvent", "Update", "UpdateRefused", "Window", "Workflow", "WorkflowCall",
-    "WorkflowNotRegistered", "compensate", "continue_as_new", "downcast", "event", "now", "patched",
-    "random", "run_info", "start_child", "start_within", "step", "step_info", "upcast", "uuid", "workflow",
+    "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused", "Window",
+    "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new",
+    "downcast", "event", "now", "patched", "random", "run_info", "start_child", "start_within", "step",
+    "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip

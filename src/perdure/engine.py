@@ -64,7 +64,11 @@ class EngineDoor:
 
     async def write(self, verb: Callable[[Store], T]) -> T:
         self._check_alive()
-        return await self._driver.committer.wait_between(verb)
+        committer = self._driver.committer
+        try:
+            return await committer.wait_between(verb)
+        finally:
+            committer.on_written()
 
     async def start(self, new: NewRun, definition: WorkflowDefinition) -> StartOutcome:
         driver = self._driver

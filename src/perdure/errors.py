@@ -36,7 +36,10 @@ show it on its own line, and `code` is stable, so that programs can match it.
     │   ├── Backpressure           more waits to be written than is kept in memory
     │   ├── BrokerUnavailable      a bridge's broker cannot be used now; the bridge goes on trying
     │   ├── SchemaError            a schema of events that does not go with those that are kept
-    │   └── UnknownEvent           an event of a type or version that this code does not know
+    │   ├── UnknownEvent           an event of a type or version that this code does not know
+    │   ├── NotParked              an event that is not parked was to be edited, redriven or discarded
+    │   ├── NotHandled             a handler returned and yet none of its code ran
+    │   └── WorkerKilled           workers died while they handled an event
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -330,6 +333,24 @@ class UnknownEvent(NotDecodable, StreamError):
     """An event is of a type, or of a version, that this code does not know."""
 
     code = "unknown_event"
+
+
+class NotParked(StreamError):
+    """No event is parked that fits what was asked for. Nothing was changed."""
+
+    code = "not_parked"
+
+
+class NotHandled(StreamError, NonRetryable):
+    """A handler returned a generator: none of its code ran, and to call it again would not help."""
+
+    code = "not_handled"
+
+
+class WorkerKilled(StreamError):
+    """Workers died while they handled an event; kept with the event, which is parked."""
+
+    code = "worker_killed"
 
 
 class StoreError(PerdureError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from perdure.core.events import EventPage, EventRow, LaneRow, SubscriptionRow
+from perdure.core.events import DueEvents, EventPage, EventRow, LaneRow, SubscriptionRow
 from perdure.core.retry import Retry
+from perdure.runtime.floor import Floor
 from perdure.runtime.subscriber import Subscriber
 from perdure.stores.base import Batch
 from perdure.stores.streams import lane_of_key
@@ -17,6 +18,10 @@ from perdure.stores.streams import lane_of_key
 LANES = 2
 KEYS = {lane_of_key(key, 0, LANES): key for key in ("a", "b", "c", "d")}
 """A key of each lane."""
+
+
+class _Later(Exception):
+    """The stream is read when the test says so."""
 
 
 class _Handler:
@@ -28,6 +33,7 @@ class _Handler:
     concurrency = 9
     order = "key"
     retry = Retry(attempts=3, delay=10, jitter=False)
+    on_exhausted = "park_key"
     from_start = True
     in_transaction = False
 
@@ -38,6 +44,11 @@ class _Handler:
 
     def wants(self, event: EventRow) -> bool:
         return True
+
+    def page(self, store: object, *, after: int, limit: int) -> EventPage:
+        raise _Later
+
+    def prepare(self, store: object, events: Sequence[EventRow]) -> None: ...
 
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> EventRow:
         return event
@@ -51,16 +62,31 @@ class _Handler:
 
 
 class _Worker:
-    """Stands for the driver and its parts; answers no read by itself, and commits when it is told to."""
+    """Stands for the driver, its parts and the store; what is read of a stream comes when it is told to, and
+    commits, too. Nothing waits in line on disk."""
 
     def __init__(self) -> None:
-        self.committer = self.reads = self.clock = self.source = self
+        self.committer = self.reads = self.clock = self.source = self.effects = self.streams = self.dead = (
+            self
+        )
+        self.floor = Floor()
         self.fillers: list[Callable[[Batch], Callable[[Exception | None], None] | None]] = []
         self.asked: list[Callable[[Any], object]] = []
         self.timers: list[Callable[[], object]] = []
 
-    def ask(self, look: object, then: Callable[[Any], object]) -> None:
-        self.asked.append(then)
+    def ask(self, look: Callable[[Any], object], then: Callable[[Any], object]) -> None:
+        try:
+            found = look(self)
+        except _Later:
+            self.asked.append(then)
+        else:
+            then(found)
+
+    def held(self, subscription: int) -> list[tuple[int, str, bool]]:
+        return []
+
+    def due(self, subscription: int, lane: int, key: str, *, limit: int) -> DueEvents:
+        return DueEvents([], False)
 
     def schedule(self) -> None: ...
 
@@ -151,7 +177,7 @@ async def test_a_lane_goes_with_the_commit_that_says_that_what_ran_of_it_is_done
     second = worker.commit()
 
     assert [(mark.lane, mark.is_given_up) for mark in first.lanes] == [(0, False)]
-    assert [(mark.lane, mark.cursor, mark.is_given_up) for mark in second.lanes] == [(1, 1, True)]
+    assert [(mark.lane, mark.cursor, mark.is_given_up) for mark in second.lanes] == [(1, 2, True)]
     assert handler.begun == [1, 2]
 
 
@@ -177,4 +203,4 @@ async def test_what_rests_or_waits_is_forgotten_with_its_lane_and_delivered_agai
 
     assert [(mark.lane, mark.cursor) for mark in given_up if mark.is_given_up] == [(1, 0)]
     assert handler.begun == [1, 1, 3]
-    assert subscriber._held == 0
+    assert subscriber._memory.count == 0

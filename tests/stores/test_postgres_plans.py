@@ -18,7 +18,11 @@ RUNS = 60_000
 EVENTS = 60_000
 GLANCE = (
     10**9, texts(["checkout"]), 1, 1, 1, 0, 0, None, numbers([7]), numbers([3]), numbers([EVENTS // 2]),
-    numbers([7]),
+    numbers([7]), numbers([0]),
+)  # fmt: skip
+DEAD = (
+    numbers([7]), numbers([EVENTS + 6]), numbers([6]), texts(["k7"]), numbers([3]), numbers([0]),
+    payloads([None]), numbers([5]), numbers([1]),
 )  # fmt: skip
 FILL = """
 INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
@@ -106,7 +110,18 @@ def rows_read(text: str) -> int:
         ("lanes_to_claim", (numbers([7]), 1, 1, None), 16),
         ("claim_lanes", (numbers([7]), 1, numbers([])), 16),
         ("dead_keys", (numbers([7]),), 60),
-        ("dead_events", (7, 0, 5), 5),
+        ("dead_events", (7, 0, 5, None, None, None), 5),
+        ("dead_events", (7, 0, 5, numbers([6]), "k7", None), 5),
+        ("held_keys", (7,), 60),
+        ("due_events", (7, 6, "k7", 5), 60),
+        ("holding", (7, 6, "k7"), 60),
+        ("waits_due", (7, 6), 1),
+        ("standings", (), 100),
+        ("redrivable", (7, 1, 5, None, None, None), 60),
+        ("share_editions", (numbers([7]),), 1),
+        ("clear_dead", (numbers([7]), numbers([6])), 1),
+        ("insert_behind", DEAD, 60),
+        ("halt_keys", DEAD, 60),
         ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([7]), numbers([3]), numbers([0]), 1), 1),
         ("witness_event", (3, "e3"), 2),
     ],
@@ -220,7 +235,13 @@ HOT = [
     ("lanes_to_claim", (numbers([1]), 1, 1, None)),
     ("claim_lanes", (numbers([1]), 1, numbers([1]))),
     ("dead_keys", (numbers([1]),)),
-    ("dead_events", (1, 1, 1)),
+    ("dead_events", (1, 1, 1, numbers([1]), "k", 1)),
+    ("held_keys", (1,)),
+    ("due_events", (1, 1, "k", 1)),
+    ("holding", (1, 1, "k")),
+    ("waits_due", (1, 1)),
+    ("share_editions", (numbers([1]),)),
+    ("clear_dead", (numbers([1]), numbers([1]))),
     ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([1]), numbers([1]), numbers([0]), 1)),
 ]
 KEYS = ("number ", "id ", "run ", "pos ", "lease ", "stream ", "subscription ")

@@ -179,7 +179,7 @@ def test_what_is_done_of_a_lane_is_given_to_who_claims_it_next(
     row = store.streams.subscribe("orders", "h", lanes=2, from_start=True)
     store.streams.claim_lanes(lease, [row.number], now_ms=1)
     store.commit(lease, Batch(lanes=[LaneMark(1, (), row.number, 1), LaneMark(3, (5, 7), row.number, 1)]))
-    dead = DeadEvent(row.number, 2, 1, "k", 1, 3, b"{}", 9)
+    dead = DeadEvent(row.number, 2, 1, "k", 1, 3, b"{}", 9, holds=1)
     store.commit(lease, Batch(dead=[dead]))
     store.release(lease)
 

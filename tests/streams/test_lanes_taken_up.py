@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from perdure import Event, Stream
+from perdure import Stream
 from perdure.core.events import EventPage, EventRow, LaneRow, SubscriptionRow
 from perdure.runtime.joiner import Joiner
-from perdure.runtime.subscriber import Subscriber
 from perdure.runtime.windower import Windower
 from perdure.stores.base import Batch
 from perdure.stores.streams import lane_of_key
@@ -68,26 +67,6 @@ EVENTS = [
     for position in range(1, 7)
 ]
 """Those of lanes 1 and 0 in turn."""
-
-
-async def test_a_lane_that_is_taken_up_while_a_page_is_read_misses_nothing() -> None:
-    handled, reads = list[int](), SlowReads()
-    hits: Stream[Hit] = Stream("hits-handled", Hit, key=lambda hit: hit.page)
-
-    @hits.on(order="none")
-    async def note(event: Event[Hit]) -> None:
-        handled.append(int(event.id))
-
-    committer = SimpleNamespace(fillers=[], schedule=lambda: None)
-    driver: Any = SimpleNamespace(committer=committer, reads=reads)
-    subscriber = Subscriber(driver, note, ROW)
-    subscriber.take([LaneRow(1, 0, 4, (), ())])
-    subscriber.take([LaneRow(1, 1, 0, (), ())])
-    for _ in range(9):
-        reads.answer({hits.name: EVENTS})
-        await asyncio.sleep(0)
-
-    assert sorted(handled) == [1, 3, 5, 6]
 
 
 async def test_windows_of_a_lane_that_is_taken_up_while_a_page_is_read_miss_nothing() -> None:

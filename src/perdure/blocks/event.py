@@ -93,6 +93,23 @@ def position_text(place: int) -> str:
     return "".join(_DIGITS[place >> shift & 31] for shift in range(60, -1, -5))
 
 
+def position_number(text: str) -> int:
+    """The place that a position names. Raises PerdureError for what is none."""
+    number = 0
+    for digit in text:
+        value = _DIGITS.find(digit)
+        if value < 0:
+            break
+        number = number << 5 | value
+    else:
+        if len(text) == 13:
+            return number
+    raise PerdureError(
+        f"{text!r} is no position of a stream.",
+        hint="It has 13 letters and digits, as in `Appended.position`.",
+    )
+
+
 def kinds_of(of: Any) -> tuple[Any, ...]:
     """The types of a union; or the one type."""
     return get_args(of) if get_origin(of) in (Union, types.UnionType) else (of,)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..core.events import EventPage, EventRow, SubscriptionRow
 from ..core.retry import Retry
 from ..errors import DefinitionError
-from ..runtime.subscriber import Order, Subscriber
+from ..runtime.handlers import OnExhausted, Order
+from ..runtime.subscriber import Subscriber
 from ..runtime.subscriptions import Served, Subscribing
 from ..stores.base import Store
 from ..stores.streams import LANES
@@ -49,9 +50,16 @@ class Handler(Generic[E]):
         order: Order,
         retry: Retry,
         from_start: bool,
+        on_exhausted: OnExhausted = "park_key",
         in_transaction: bool = False,
     ) -> None:
-        """`types`: the names of those that it handles; none: all."""
+        """`types`: the names of those that it handles; none: all. Raises DefinitionError."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise DefinitionError(
+                f"Handler {getattr(function, '__name__', function)!r} of stream {stream!r} yields: its code "
+                "would not run.",
+                hint="A handler is a function, sync or async, that returns when it is done.",
+            )
         self.stream = stream
         self.fn = function
         self.name = name or getattr(function, "__name__", repr(function))
@@ -59,6 +67,7 @@ class Handler(Generic[E]):
         self.concurrency = concurrency
         self.order: Order = order
         self.retry = retry
+        self.on_exhausted: OnExhausted = on_exhausted
         self.from_start = from_start
         self.in_transaction = in_transaction
         self.lanes = LANES
@@ -93,6 +102,14 @@ class Handler(Generic[E]):
         """Events of the stream, once it is known how those of newer versions can be read."""
         return page_of(self._source, self.stream, store, after=after, limit=limit)
 
+    def prepare(self, store: Store, events: Sequence[EventRow]) -> None:
+        """Learn how events of newer versions can be read, before `read` gets them."""
+        learn_versions(self._source, self.stream, store, events)
+
+    def decode(self, event: EventRow) -> object:
+        """The value of an event. Raises NotDecodable."""
+        return self._read(event)
+
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Deliver events to it in this worker; for the runtime."""
         return Subscriber(driver, self, row)
@@ -108,11 +125,16 @@ class Handler(Generic[E]):
 def page_of(source: Source, stream: str, store: Store, *, after: int, limit: int) -> EventPage:
     """Events of a stream, once it is known how those of newer versions can be read."""
     page = store.streams.events(stream, after=after, limit=limit)
-    if new := source.versions.unknown(page.events):
+    learn_versions(source, stream, store, page.events)
+    return page
+
+
+def learn_versions(source: Source, stream: str, store: Store, events: Sequence[EventRow]) -> None:
+    """Learn how those of newer versions can be read."""
+    if new := source.versions.unknown(events):
         for row in store.streams.schemas(stream):
             if (row.type, row.version) in new:
                 source.versions.learn(row)
-    return page
 
 
 def check_function(

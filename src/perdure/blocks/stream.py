@@ -13,7 +13,7 @@ from ..core.host import current_host
 from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotSerialisable, OutsideRun, SchemaError
 from ..runtime.attempt import Lent, StepInfo, current_attempt
-from ..runtime.subscriber import Order
+from ..runtime.handlers import OnExhausted, Order
 from ..schemas.compatibility import Compat, check_compat
 from ..stores.base import Store
 from .awaiting import next_event
@@ -173,6 +173,7 @@ class Stream(Generic[E]):
         concurrency: int = 32,
         order: Order = "key",
         retry: Retry | None = None,
+        on_exhausted: OnExhausted = "park_key",
         begin: Literal["first", "next"] = "first",
         transaction: bool = False,
     ) -> Callable[[Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]], Handler[K]]:
@@ -180,8 +181,10 @@ class Stream(Generic[E]):
 
         - `order`: `"key"` handles events of a key one after another, `"stream"` all of them, `"none"` any
           at any time; at most `concurrency` at once.
-        - `retry`: an event whose handler fails is tried again; after the last attempt it is
-          parked, and later events of its key behind it. `NonRetryable` parks at once.
+        - `retry`: an event whose handler fails is tried again; after the last attempt, or at once on
+          `NonRetryable`, it is given up.
+        - `on_exhausted`: what that means. `"park_key"` parks it, and later events of its key behind it;
+          `"park_event"` parks it alone; `"stop"` stops the handler, on all workers, until it is resumed.
         - `begin`: where a new handler begins: with the `"first"` event that is kept, or the `"next"` to come.
         - `transaction`: the function gets the event and a connection, and what it writes to the store's
           own database by that is committed together with the mark that the event is done: exactly
@@ -193,14 +196,18 @@ class Stream(Generic[E]):
                 f"@{self.name}.on(concurrency={concurrency!r}, order={order!r}, begin={begin!r}) cannot be.",
                 hint="concurrency from 1 on; order 'key', 'stream' or 'none'; begin 'first' or 'next'.",
             )
-
+        if on_exhausted not in ("park_key", "park_event", "stop"):
+            raise DefinitionError(
+                f"@{self.name}.on(on_exhausted={on_exhausted!r}) cannot be.",
+                hint="It is 'park_key', 'park_event' or 'stop'.",
+            )
         types = frozenset(self.type_of(kind)[0] for kind in kinds)
 
         def make(function: Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]) -> Handler[K]:
             check_function(function, f"@{self.name}.on", in_transaction=transaction)
             return Handler(
                 self.name, function, types=types, source=self, name=name, concurrency=concurrency,
-                order=order, retry=retry or _RETRY, from_start=begin == "first",
+                order=order, retry=retry or _RETRY, on_exhausted=on_exhausted, from_start=begin == "first",
                 in_transaction=transaction,
             )  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.events import Append, Clash, LaneRow, NewEvent, Placed, SubscriptionRow
+from ..core.events import Append, Clash, LaneRow, NewEvent, Placed, SubscriptionRow, SubscriptionStanding
 from ..errors import BrokerUnavailable
 from ..stores.sight import Reading
 from .message import Message, Source
@@ -54,16 +54,21 @@ class Intaking:
         self._task: asyncio.Task[None] | None = None
         self.is_quiet = True
         """Whether nothing that was fetched waits to be on disk."""
+        self._edition = -1
 
     @property
     def reading(self) -> Reading:
         """Past the end: there is nothing to look for in the store."""
-        return Reading(self.row.number, self.row.stream, _END, self.is_whole)
+        return Reading(self.row.number, self.row.stream, _END, self.is_whole, self._edition)
 
     @property
     def is_whole(self) -> bool:
         """There is one lane, and so one worker."""
         return True
+
+    def learn(self, stands: SubscriptionStanding) -> None:
+        """It parks nothing, and so nobody redrives; only that it was looked at is known."""
+        self._edition = stands.edition
 
     def keep(self, most: int) -> None:
         """One lane is kept, or there is none."""

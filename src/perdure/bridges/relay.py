@@ -7,7 +7,7 @@ broker can never take (too large, no such subject) is parked, for a person.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
@@ -129,6 +129,9 @@ class Relay(Handler[E]):
     def page(self, store: Store, *, after: int, limit: int) -> EventPage:
         """Events of the stream."""
         return store.streams.events(self.stream, after=after, limit=limit)
+
+    def prepare(self, store: Store, events: Sequence[EventRow]) -> None:
+        """They are published as they are kept."""
 
     def serve(self, driver: Driver, row: SubscriptionRow) -> Served:
         """Publish events in this worker, over a connection of its own."""

@@ -94,7 +94,19 @@ class DeadKind(IntEnum):
     UNREADABLE = 2
     """It could not be read as its type."""
     BEHIND = 3
-    """An earlier event of its key is parked."""
+    """An earlier event of its key is parked, or it waits in line on disk."""
+    CRASHED = 4
+    """Workers died while they handled it."""
+
+
+class Standing(IntEnum):
+    """Whether a subscription goes on."""
+
+    ACTIVE = 1
+    SUSPENDED = 2
+    """Most attempts failed of late: only one event is tried now and then, until one succeeds."""
+    STOPPED = 3
+    """Until a person resumes it."""
 
 
 class DeadEvent(NamedTuple):
@@ -108,6 +120,80 @@ class DeadEvent(NamedTuple):
     attempts: int
     failure: bytes | None
     at_ms: int
+    holds: int = 0
+    """Whether later events of its key wait behind it."""
+    due: int = 0
+    """Whether it is to be delivered in its turn, and so not parked."""
+    redrives: int = 0
+    """How often it was redriven."""
+
+
+class DueEvents(NamedTuple):
+    """Events of a key that wait on disk, and whose turn it is."""
+
+    events: list[EventRow]
+    """As they are to be delivered: edits of them count."""
+    is_any_left: bool
+    """Whether others of the key are there, which stay parked."""
+
+
+class DeadFilter(NamedTuple):
+    """Which parked events are meant. Unset fields do not filter."""
+
+    places: tuple[int, ...] = ()
+    key: str | None = None
+    kind: int | None = None
+
+
+class Deed(IntEnum):
+    """What a person did to a parked event."""
+
+    EDITED = 1
+    REDRIVEN = 2
+    DISCARDED = 3
+
+
+class Author(NamedTuple):
+    """Who does something to parked events, why, and when."""
+
+    who: str
+    reason: str
+    at_ms: int
+
+
+class DeadNote(NamedTuple):
+    """Who did what to a parked event, and why."""
+
+    place: int
+    deed: int
+    at_ms: int
+    who: str
+    reason: str
+    payload: bytes | None
+    """Of an edit: what is delivered from then on."""
+
+
+class Redriven(NamedTuple):
+    """What a redrive has come to so far."""
+
+    places: list[int]
+    """Handed over now; in a dry run, what would be."""
+    failed: int
+    """How many events of this redrive have failed again."""
+    out: int
+    """How many are on their way."""
+
+
+class SubscriptionStanding(NamedTuple):
+    """How a subscription stands."""
+
+    subscription: int
+    edition: int
+    """Grows whenever a worker must look again at what is parked, or how it stands."""
+    status: int
+    at_ms: int
+    """Since when."""
+    reason: str
 
 
 class SubscriptionRow(NamedTuple):
@@ -129,9 +215,11 @@ class LaneRow(NamedTuple):
     cursor: int
     """Events of the lane up to this position are done or parked."""
     done: tuple[int, ...]
-    """Positions above the cursor that are, too."""
+    """What is done above the cursor, too: from, to, from, to, both included. Ascending."""
     parked: tuple[str, ...]
-    """Keys of the lane whose events are parked."""
+    """Keys of the lane whose events wait behind others on disk."""
+    watch: LaneWatch | None = None
+    """What is known of workers that died with the lane."""
 
 
 class LaneMark(NamedTuple):
@@ -168,3 +256,32 @@ class SchemaStand(NamedTuple):
     """By type and version."""
     last: int
     """The stream's last position then."""
+
+
+class LaneWatch(NamedTuple):
+    """A lane whose worker has died: what it handles is written down before it begins."""
+
+    subscription: int
+    lane: int
+    crashes: int
+    """How many workers died with it, one after another. 0: it is not watched any more."""
+    until: int
+    """Events up to this position may have been in hand when the last one died."""
+    begun: tuple[int, ...] = ()
+    """Positions of events that are in hand."""
+    suspects: tuple[tuple[int, int], ...] = ()
+    """(position, deaths) of events that workers had in hand when they died."""
+
+
+def count_crash(watch: LaneWatch | None, subscription: int, lane: int, *, until: int) -> LaneWatch:
+    """What is known of a lane whose worker has died now; up to `until` it may have had events in hand.
+
+    The first death is nobody's in particular: nothing had been written down. It counts
+    for those that are in hand when the next worker dies.
+    """
+    if watch is None:
+        return LaneWatch(subscription, lane, 1, until)
+    before = min(1, watch.crashes)
+    deaths = dict(watch.suspects)
+    deaths |= {position: deaths.get(position, before) + 1 for position in watch.begun}
+    return LaneWatch(subscription, lane, watch.crashes + 1, until, (), tuple(sorted(deaths.items())))

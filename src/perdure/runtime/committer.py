@@ -122,6 +122,8 @@ class Committer:
         """Who has something for each commit, that is put together as late as can be."""
         self.on_events: Callable[[], None] = lambda: None
         """Called when events may have been appended."""
+        self.on_written: Callable[[], None] = lambda: None
+        """Called when somebody of this process has had the store write otherwise than by a commit."""
         self._dead: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._start_writer()
@@ -458,6 +460,6 @@ def _is_empty(batch: Batch) -> bool:
     return not (
         batch.starts or batch.records or batch.forgotten or batch.ends or batch.wakes or batch.freed
         or batch.states or batch.attempts or batch.jobs or batch.withdrawn or batch.messages or batch.taken
-        or batch.replies or batch.appends or batch.lanes or batch.dead or batch.handlings
-        or batch.windows or batch.leases
+        or batch.replies or batch.appends or batch.lanes or batch.dead or batch.cleared
+        or batch.watches or batch.handlings or batch.windows or batch.leases
     )  # fmt: skip

@@ -43,6 +43,7 @@ from .closing import Closing
 from .committer import Committer
 from .definitions import StepCallLike, WorkflowDefinition
 from .effects import Effects, Recorder
+from .floor import Floor
 from .reads import Reads
 from .registry import Registry
 from .resident import Resident
@@ -84,6 +85,7 @@ class Driver:
         self.committer = make_committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = make_effects(self, clock, source)
         self.reads = Reads(store)
+        self.floor = Floor()
         self.timers = Timers(clock, self.reads, lease, self._time_has_come)
         self.children = Children(self)
         self.closing = Closing(self, self.children)

@@ -59,12 +59,16 @@ class HandlerAttempt:
         event: EventRow,
         subscription: SubscriptionRow,
         attempt: int,
+        *,
+        was_on_disk: bool,
     ) -> None:
+        """`was_on_disk`: the event was redriven, or in line, and is not read along."""
         self._driver = driver
         self._definition = definition
         self._event = event
         self._subscription = subscription
         self._attempt = attempt
+        self._was_on_disk = was_on_disk
         key = f"{subscription.name}/{subscription.stream}/{event.position}"
         # Drawn for each attempt: the runs that it starts have random numbers of their own, in any store.
         self._info = HandlerInfo(self, definition.name, key, attempt, driver.source.bytes(16))
@@ -90,7 +94,9 @@ class HandlerAttempt:
                 ended.set_result(None) if failed is None else ended.set_exception(failed)
 
         lane = lane_of(self._event, self._subscription.lanes)
-        handling = Handling(self._subscription.number, lane, self._event.position, self._work, told)
+        handling = Handling(
+            self._subscription.number, lane, self._event.position, self._work, told, self._was_on_disk
+        )
         driver.committer.batch.handlings.append(handling)
         driver.committer.schedule()
         await ended

@@ -13,7 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.event_time import LaneTime
-from ..core.events import EventPage, EventRow, LaneMark, LaneRow, NewEvent, SubscriptionRow
+from ..core.events import (
+    EventPage,
+    EventRow,
+    LaneMark,
+    LaneRow,
+    NewEvent,
+    SubscriptionRow,
+    SubscriptionStanding,
+)
 from ..core.joins import JoinRules, LaneJoin, Pair
 from ..core.windows import LaneRows, Missed, WindowChange
 from ..errors import NotDecodable, StoreCorrupt, StoreError
@@ -129,6 +137,7 @@ class Joiner:
         """The same, and those in a commit that is under way."""
         self._armed: Armed | None = None
         self._paused = False
+        self._edition = -1
         driver.committer.fillers.append(self._fill)
 
     @property
@@ -140,17 +149,25 @@ class Joiner:
     @property
     def reading(self) -> Reading:
         """How far the first stream has been read; past its end where there is no lane to read it for."""
-        return Reading(self.row.number, self._sides[0].stream, self._sides[0].after if self._lanes else _END)
+        return self._reading(self._sides[0])
 
     @property
     def other_reading(self) -> Reading:
         """The same of the other stream."""
-        return Reading(self.row.number, self._sides[1].stream, self._sides[1].after if self._lanes else _END)
+        return self._reading(self._sides[1])
+
+    def _reading(self, side: _Side) -> Reading:
+        after = side.after if self._lanes else _END
+        return Reading(self.row.number, side.stream, after, edition=self._edition)
 
     is_whole = False
     """Its lanes are shared: none has to do with another."""
 
     # -- reading along ---------------------------------------------------------------------------
+
+    def learn(self, stands: SubscriptionStanding) -> None:
+        """Only that it was looked at is known: it parks nothing."""
+        self._edition = stands.edition
 
     def take(self, rows: list[LaneRow]) -> None:
         """Go on with these lanes, once what waits in them is read."""

@@ -1,64 +1,133 @@
-"""A lane: which of its events are done, in whatever order they end. Pure.
+"""A lane: which of its events are done, and, where it is watched, which are in hand. Pure.
 
-The cursor is the last position up to which all are done; those that are done above
-it are kept beside it. So an event that takes long holds up nothing but the cursor.
+The cursor is the last position up to which all are done; what is done above it is kept
+beside it, as stretches between those that are not. So an event that takes long holds up
+nothing but the cursor, however many others go by.
+
+A lane with which a worker died is watched: an event is written down before it begins.
+Those that were in hand when the next worker dies are suspects, and are handled alone.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
-from ..core.events import LaneMark, LaneRow
+from ..core.events import LaneMark, LaneRow, LaneWatch
 
 
 class Lane:
     """One lane of a subscription, in the hands of this worker."""
 
-    __slots__ = ("_open", "_row", "cursor", "done", "is_dirty", "is_leaving", "parked", "read_to")
+    __slots__ = (
+        "_before", "_begun", "_crashes", "_highest", "_known_to", "_open", "_row", "_suspects", "_until",
+        "cursor", "is_dirty", "is_leaving", "is_news", "read_to",
+    )  # fmt: skip
 
     def __init__(self, row: LaneRow) -> None:
         self._row = row
         self.cursor = row.cursor
-        self.done = set(row.done)
-        """Positions above the cursor that are done."""
-        self.parked = set(row.parked)
-        """Keys whose events are parked."""
         self.read_to = row.cursor
         """Events up to this position have been read, those of other lanes among them."""
         self.is_dirty = False
         """Whether there is something to write."""
+        self.is_news = False
+        """The same, of what is in hand of a watched lane."""
         self.is_leaving = False
         """Whether nothing of it is begun any more: it goes to another worker."""
-        self._open: deque[int] = deque()
-        """Positions that were read and are above the cursor, in order."""
+        self._before = [(row.done[at], row.done[at + 1]) for at in range(0, len(row.done), 2)]
+        """Stretches that were done before, above what has been read."""
+        self._highest = row.done[-1] if row.done else row.cursor
+        """The last position that is done."""
+        self._known_to = self._highest
+        self._open: dict[int, None] = {}
+        """Positions that were read and are not done, in order."""
+        watch = row.watch or LaneWatch(row.subscription, row.lane, 0, 0)
+        self._crashes, self._until = watch.crashes, watch.until
+        self._begun: set[int] = set()
+        self._suspects = dict(watch.suspects)
 
     @property
     def number(self) -> int:
         return self._row.lane
 
+    # -- what is done ----------------------------------------------------------------------------
+
     def enter(self, position: int) -> bool:
-        """An event of the lane was read: whether it is to be delivered, and was not before."""
-        if position <= self.cursor:
+        """An event of the lane was read, after all that were before it: whether it is to be delivered."""
+        while self._before and self._before[0][1] < position:
+            self._before.pop(0)
+        if position <= self.cursor or (self._before and self._before[0][0] <= position):
             return False
-        self._open.append(position)
-        return position not in self.done
+        self._open[position] = None
+        return True
 
     def finish(self, position: int) -> None:
-        """It is done, or parked."""
-        self.done.add(position)
-        self.is_dirty = True
+        """It is done, or parked. What was not read along, but was parked before, leaves the lane as it is."""
+        if position in self._open:
+            del self._open[position]
+            self._highest = max(self._highest, position)
+            self.is_dirty = True
 
     def pass_to(self, position: int) -> None:
         """All events up to this one have been read."""
         self.read_to = max(self.read_to, position)
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether it has been read as far as by whoever had it before."""
+        return self.read_to >= self._known_to
+
     def mark(self, *, last: bool = False) -> LaneMark:
         """What is to be kept of it; the last time it goes to whoever takes it."""
         self.is_dirty = False
-        waiting, done = self._open, self.done
-        while waiting and waiting[0] in done:
-            self.cursor = waiting.popleft()
-            done.discard(self.cursor)
-        if not waiting:
-            self.cursor = max(self.cursor, self.read_to)
-        return LaneMark(self.cursor, tuple(sorted(done)), self._row.subscription, self._row.lane, last)
+        first = next(iter(self._open), None)
+        self.cursor = max(self.cursor, self.read_to if first is None else first - 1)
+        done: list[int] = []
+        at = self.cursor + 1
+        for position in self._open:
+            if at <= (end := min(position - 1, self._highest)):
+                done += (at, end)
+            at = position + 1
+            if position > self._highest:
+                break
+        read_to = min(self.read_to, self._highest)
+        if at <= read_to:
+            done += (at, read_to)
+        for start, end in self._before:
+            if end > self.read_to:
+                done += (max(start, self.read_to + 1), end)
+        return LaneMark(self.cursor, tuple(done), self._row.subscription, self._row.lane, last)
+
+    # -- what is in hand -------------------------------------------------------------------------
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether an event is written down before it begins."""
+        return self._crashes > 0
+
+    def deaths(self, position: int) -> int:
+        """How many workers died with this event in hand; 0: it is no suspect."""
+        return self._suspects.get(position, 0)
+
+    def begin(self, position: int) -> None:
+        """It is in hand as soon as this is on disk."""
+        self._begun.add(position)
+        self.is_news = True
+
+    def let_go(self, position: int) -> None:
+        """It is not in hand any more, and its worker lives: it is no suspect."""
+        if self._crashes and (position in self._begun or position in self._suspects):
+            self._begun.discard(position)
+            self._suspects.pop(position, None)
+            self.is_news = True
+
+    def see_whether_over(self) -> None:
+        """Watch no longer, if all is done that can have been in hand when a worker died."""
+        if self._crashes and self.read_to >= self._until and not self._begun:
+            first = next(iter(self._open), None)
+            if first is None or first > self._until:
+                self._crashes, self._suspects, self.is_news = 0, {}, True
+
+    def watch(self) -> LaneWatch:
+        """What is to be kept of that."""
+        self.is_news = False
+        begun, suspects = tuple(sorted(self._begun)), tuple(sorted(self._suspects.items()))
+        return LaneWatch(self._row.subscription, self._row.lane, self._crashes, self._until, begun, suspects)

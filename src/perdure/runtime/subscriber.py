@@ -4,69 +4,41 @@ Laws: an event is handled until its handler returns, or it is parked; the next e
 of its key is not begun before that is on disk. What is done is written with the next
 commit, under the worker's lease. After a crash what was under way is delivered again,
 with the same idempotency key; nothing is left out.
+
+Events in memory are bounded. When that bound is reached and yet nothing can begin, what
+waits behind slow keys is put in line on disk, so that no key keeps the others from their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from ..codec.failures import encode_failure
-from ..core.events import DeadEvent, DeadKind, EventPage, EventRow, LaneRow, SubscriptionRow
-from ..core.retry import Retry
-from ..errors import LeaseLost, NotDecodable, StoreCorrupt, StoreError
-from ..stores.base import Batch, Store
+from ..core.events import DeadEvent, DeadKind, EventRow, LaneRow, SubscriptionRow, SubscriptionStanding
+from ..errors import LeaseLost, NotDecodable, StoreCorrupt
+from ..stores.base import Batch
+from ..stores.dead import DEATHS_BEFORE_PARKING
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
+from .behind import Behind, Line
+from .calling import Caller
+from .following import Following
+from .handlers import Done, HandlerDefinition, killed_by
 from .handling import HandlerAttempt
 from .lanes import Lane
+from .memory import Memory
+from .standing import Stand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .driver import Driver
 
-Order = Literal["key", "stream", "none"]
-
-_PAGE = 1_000
 _HELD_MAX = 2_000
 """So many events are in memory at most, waiting or being handled: the stream waits on disk."""
-_STOP_MAY_TAKE_S = 10.0
-_END = (1 << 63) - 1
-_HELD_BACK_FIRST_S = 0.002
-_HELD_BACK_LONGEST_S = 0.25
-
-
-class HandlerDefinition(Protocol):
-    """A function that handles events, and how."""
-
-    name: str
-    stream: str
-    fn: Callable[[Any], Any]
-    is_async: bool
-    concurrency: int
-    order: Order
-    retry: Retry
-    from_start: bool
-    in_transaction: bool
-
-    def wants(self, event: EventRow) -> bool:
-        """Whether the event is of a type that it handles."""
-        ...
-
-    def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Any:
-        """What the function gets. Raises NotDecodable."""
-        ...
-
-    def check(self, store: Store) -> None:
-        """Raise DefinitionError if it cannot read what the stream keeps; from the thread that writes."""
-        ...
-
-    def page(self, store: Store, *, after: int, limit: int) -> EventPage:
-        """Events of the stream above a position, in order, which `read` is then ready for."""
-        ...
+_STOP_MAY_TAKE_S, _END = 10.0, (1 << 63) - 1
 
 
 class Subscriber:
@@ -79,43 +51,51 @@ class Subscriber:
         self.row = row
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[int, Lane] = {}
-        self._after = 0
-        """The stream has been read up to here, for the lane that is least far."""
-        self._is_reading = False
-        self._look_again = False
-        self._held_back_s = 0.0
-        """How long it was waited for events that may not be read yet, the last time."""
-        self._held_back: asyncio.TimerHandle | None = None
-        self._held = 0
-        self._queues: dict[str, deque[EventRow]] = {}
-        """By key, what waits for the event of that key that is in hand."""
-        self._ready: deque[EventRow] = deque()
-        self._running: dict[int, tuple[EventRow, asyncio.Task[None]]] = {}
-        self._resting: dict[int, EventRow] = {}
-        """By position, what waits for its next attempt."""
-        self._attempts: dict[int, int] = {}
-        """By position, the number of the next attempt, where it is not the first."""
-        self._finished: list[EventRow] = []
-        """Done, or parked, since the last commit was put together."""
-        self._begun: set[int] = set()
-        """Positions of events that were begun: the next ones of their keys wait for them."""
-        self._dead: list[DeadEvent] = []
+        self._along = Following(
+            driver, row, self._lanes, page=definition.page, look=self.look, found=self._admit,
+            passed=self._passed,
+        )  # fmt: skip
+        self._memory = Memory(definition.order)
+        self._running: dict[int, tuple[EventRow, asyncio.Task[None] | None]] = {}
+        self._done = Done()
+        """Since the last commit was put together."""
+        self._unwritten = 0
+        """How many are done, or parked, and that is not on disk yet: then there will be room."""
+        self._behind = Behind(
+            driver, row, self._lanes, prepare=definition.prepare, deliver=self._deliver_due,
+            may_read=self._may_read_due,
+            room=lambda: _HELD_MAX - self._memory.count, pump=self._pump,
+        )  # fmt: skip
+        self._stand = Stand(driver, row, self._pump)
+        self._caller = Caller(definition, driver.effects)
+        self._floor = driver.floor
         self._paused = False
         self._stopped = False
+        self._has_moved = False
+        self._floor.join(lambda: bool(self._memory.suspects) and self._most() > 0, self._pump)
         driver.committer.fillers.append(self._fill)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is being read, or waits to be written; handlers may run."""
-        return not (self._is_reading or self._finished or self._held_back is not None)
+        """Whether nothing is read or written, nor has begun or ended since it was asked; handlers may run."""
+        has_moved, self._has_moved = self._has_moved, False
+        quiet = not (has_moved or self._done) and self._along.is_quiet
+        return quiet and self._behind.is_quiet and self._stand.is_quiet
 
     # -- reading along ---------------------------------------------------------------------------
+
+    def learn(self, stands: SubscriptionStanding) -> None:
+        """The subscription's row says this: somebody may have resumed it, or redriven what it parked."""
+        if stands.edition != self._behind.edition and not self._stopped:
+            self._behind.edition = stands.edition
+            self._stand.learn(stands)
+            self._behind.look()
 
     @property
     def reading(self) -> Reading:
         """How far the stream has been read; past its end where there is no lane to read it for."""
-        after = self._after if self._lanes else _END
-        return Reading(self.row.number, self.row.stream, after, self.is_whole)
+        after = self._along.after if self._lanes else _END
+        return Reading(self.row.number, self.row.stream, after, self.is_whole, self._behind.edition)
 
     @property
     def is_whole(self) -> bool:
@@ -126,13 +106,10 @@ class Subscriber:
         """Deliver the events of these lanes from now on."""
         for row in rows:
             self._lanes[row.lane] = Lane(row)
-        self._read_on()
+            self._behind.learn([(row.lane, key, False) for key in row.parked], [row.lane])
+        self._along.turn()
+        self._behind.look()
         self.look()
-
-    def _read_on(self) -> None:
-        """Read next after the lane that is least far."""
-        after = [lane.read_to for lane in self._lanes.values() if not lane.is_leaving]
-        self._after = min(after, default=self._after)
 
     def keep(self, most: int) -> None:
         """Give up the lanes above so many, each when what runs of it is done, in the commit that says so."""
@@ -143,131 +120,156 @@ class Subscriber:
             lane.is_leaving = True
         self._forget_leaving()
         self._driver.committer.schedule()
+        self._floor.let_on()
 
     def _forget_leaving(self) -> None:
-        """What waits in memory of lanes that leave, and does not run, is for the worker that comes next."""
-        for event in [*self._ready, *self._resting.values()]:
-            if self._lane_of(event).is_leaving:
-                self._forget(event)
-        self._ready = deque(event for event in self._ready if event.position in self._begun)
-        for queue in self._queues.values():
-            kept = [event for event in queue if not self._lane_of(event).is_leaving]
-            self._held -= len(queue) - len(kept)
-            queue.clear()
-            queue.extend(kept)
+        self._memory.forget(lambda event: self._lane(event).is_leaving)
 
-    def _forget(self, event: EventRow) -> None:
-        """One that was begun, and does not run."""
-        self._held -= 1
-        self._begun.discard(event.position)
-        self._resting.pop(event.position, None)
-        self._attempts.pop(event.position, None)
-        self._held -= len(self._queues.pop(self._order_key(event)))
-
-    def _lane_of(self, event: EventRow) -> Lane:
-        return self._lanes[lane_of(event, self.row.lanes)]
+    def _deliver_due(self, event: EventRow, line: Line) -> None:
+        if self._lanes[line.lane].is_leaving:
+            return
+        self._memory.count += 1
+        self._memory.from_disk[event.position] = line
+        if event.damage:
+            self._park(event, DeadKind.UNREADABLE, 0, StoreCorrupt(event.damage))
+        else:
+            self._line_up(event)
 
     def look(self) -> None:
         """See whether there is something new."""
         if self._stopped or not self._lanes or (self.is_whole and len(self._lanes) < self.row.lanes):
             return
-        if self._is_reading or self._held >= _HELD_MAX:
-            self._look_again = True
-            return
-        self._is_reading = True
-        page, after = self._definition.page, self._after
-        limit = min(_PAGE, _HELD_MAX - self._held)
-        self._driver.reads.ask(
-            lambda store: page(store, after=after, limit=limit),
-            lambda found: self._found(found, asked_after=after),
-        )
+        self._behind.see_to()
+        self._along.read_on(_HELD_MAX - self._memory.count)
 
-    def _found(self, page: EventPage | StoreError, *, asked_after: int) -> None:
-        self._is_reading = False
-        if self._stopped:
-            return
-        if isinstance(page, StoreError):
-            self._driver.complain(page, f"reading stream {self._definition.stream!r}")
-            return
-        count = self.row.lanes
-        # One that was taken meanwhile may not be as far as where this page begins.
-        lanes = {
-            number: lane
-            for number, lane in self._lanes.items()
-            if lane.read_to >= asked_after and not lane.is_leaving
-        }
-        for event in page.events:
-            lane = lanes.get(lane_of(event, count))
-            if lane is not None and event.position > lane.read_to and lane.enter(event.position):
-                self._admit(event, lane)
-        for lane in lanes.values():
-            lane.pass_to(page.after)
-        got_on = page.after > asked_after
-        self._read_on()
+    def _passed(self) -> None:
+        """A page has been read."""
+        self._see_whether_over()
+        self._behind.see_to()
         self._pump()
-        if got_on or self._look_again:
-            self._look_again = False
-            self._held_back_s = 0.0
-            self._loop.call_soon(self.look)
-        elif page.is_held_back and self._held_back is None:
-            # Nobody tells when it no longer is.
-            self._held_back_s = min(_HELD_BACK_LONGEST_S, max(_HELD_BACK_FIRST_S, 2 * self._held_back_s))
-            self._held_back = self._loop.call_later(self._held_back_s, self._look_at_held_back)
-
-    def _look_at_held_back(self) -> None:
-        self._held_back = None
-        self.look()
 
     def _admit(self, event: EventRow, lane: Lane) -> None:
-        self._held += 1
+        self._memory.count += 1
         if event.damage:
             self._park(event, DeadKind.UNREADABLE, 0, StoreCorrupt(event.damage))
-            return
-        if not self._definition.wants(event):
+        elif not self._definition.wants(event):
             self._finish(event)
-            return
-        if event.key and event.key in lane.parked:
-            self._park(event, DeadKind.BEHIND, 0, None)
-            return
-        key = self._order_key(event)
-        queue = self._queues.get(key)
+        elif self._is_behind(event):
+            self._put_in_line(event)
+        else:
+            self._line_up(event)
+
+    # -- in which order --------------------------------------------------------------------------
+
+    def _line_up(self, event: EventRow) -> None:
+        key = self._memory.key_of(event)
+        queue = self._memory.queues.get(key)
         if queue is None:
-            self._queues[key] = deque()
+            self._memory.queues[key] = deque()
             self._begin(event)
         else:
             queue.append(event)
 
-    def _begin(self, event: EventRow) -> None:
-        self._begun.add(event.position)
-        self._ready.append(event)
+    def _may_read_due(self, lane: int, key: str) -> bool:
+        """Whether none of a key stands before what is due of it on disk."""
+        reads = self._lanes[lane].is_caught_up and not self._lanes[lane].is_leaving
+        return reads and (self._definition.order != "key" or key not in self._memory.queues)
 
-    def _order_key(self, event: EventRow) -> str:
-        """Events for which this is the same are handled one after another."""
-        order = self._definition.order
-        if order == "stream":
-            return ""
-        return event.key if event.key and order == "key" else f"\0{event.position}"
+    def _is_behind(self, event: EventRow) -> bool:
+        """Whether others of its key wait on disk."""
+        ordered = self._definition.order != "none"
+        return ordered and self._behind.has(lane_of(event, self.row.lanes), event.key)
+
+    def _begin(self, event: EventRow) -> None:
+        """It is its turn."""
+        self._memory.begun.add(event.position)
+        deaths = self._lane(event).deaths(event.position)
+        if deaths >= DEATHS_BEFORE_PARKING:
+            self._give_up(event, DeadKind.CRASHED, deaths, killed_by(deaths))
+        elif deaths:
+            self._memory.suspects.append(event)
+        else:
+            self._memory.ready.append(event)
+
+    def _let_next(self, key: str) -> None:
+        """The next one that waits may begin, unless others of its key wait on disk."""
+        queue = self._memory.queues[key]
+        while queue:
+            event = queue.popleft()
+            line = self._memory.from_disk.get(event.position)
+            if line is not None and line.is_halted:
+                self._drop(event, line)
+            elif line is None and self._is_behind(event):
+                self._put_in_line(event)
+            else:
+                self._begin(event)
+                return
+        del self._memory.queues[key]
+
+    def _drop(self, event: EventRow, line: Line) -> None:
+        """It is on disk, parked behind one that has just failed."""
+        del self._memory.from_disk[event.position]
+        self._memory.count -= 1
+        self._behind.returned(line)
+
+    def _make_room(self) -> None:
+        """Put what waits behind slow events in line on disk: others could begin, and find no room."""
+        if self._definition.order != "key":
+            return
+        for queue in self._memory.queues.values():
+            while queue:
+                event = queue.pop()
+                line = self._memory.from_disk.get(event.position)
+                if line is None:
+                    self._put_in_line(event)
+                else:
+                    self._drop(event, line)
 
     # -- handling --------------------------------------------------------------------------------
 
+    def _most(self) -> int:
+        return 0 if self._paused or self._stopped else self._stand.most(self._definition.concurrency)
+
     def _pump(self) -> None:
-        most = 0 if self._paused or self._stopped else self._definition.concurrency
-        while self._ready and len(self._running) < most:
-            event = self._ready.popleft()
-            name = f"{self.row.stream}/{self.row.name}/{event.position}"
-            task = asyncio.Task(self._handle(event), loop=self._loop, name=name)
-            self._running[event.position] = event, task
+        most = self._most()
+        if self._floor.is_tense:
+            if self._memory.suspects and most and self._floor.is_empty:
+                self._start(self._memory.suspects.popleft(), alone=True)
+            return
+        while self._memory.ready and len(self._running) < most:
+            self._start(self._memory.ready.popleft())
+            most = self._most()
+        if len(self._running) < most and self._memory.count >= _HELD_MAX and not self._unwritten:
+            self._make_room()
+
+    def _start(self, event: EventRow, *, alone: bool = False) -> None:
+        lane = self._lane(event)
+        self._floor.enter(alone=alone)
+        self._stand.begins(event.position)
+        self._running[event.position] = event, None
+        if lane.is_watched:
+            lane.begin(event.position)
+            self._done.marked.append(event)
+            self._driver.committer.schedule()
+        else:
+            self._launch(event)
+
+    def _launch(self, event: EventRow) -> None:
+        self._has_moved = True
+        name = f"{self.row.stream}/{self.row.name}/{event.position}"
+        self._running[event.position] = event, asyncio.Task(self._handle(event), loop=self._loop, name=name)
 
     async def _handle(self, event: EventRow) -> None:
         """One attempt."""
-        attempt = self._attempts.get(event.position, 1)
+        attempt = self._memory.attempts.get(event.position, 1)
         try:
             if self._definition.in_transaction:
                 await self._handle_in_transaction(event, attempt)
             else:
-                await self._call(self._definition.read(event, self.row, attempt))
+                await self._caller.call(self._definition.read(event, self.row, attempt))
         except NotDecodable as error:
-            self._park(event, DeadKind.UNREADABLE, attempt, error)
+            self._stand.ended(event.position, failed=False)
+            self._give_up(event, DeadKind.UNREADABLE, attempt, error)
         except asyncio.CancelledError as error:
             if self._stopped:
                 raise
@@ -276,130 +278,200 @@ class Subscriber:
             self._failed(event, attempt, error)
         else:
             if not self._definition.in_transaction:
-                self._finish(event)
-        self._running.pop(event.position, None)
+                self._stand.ended(event.position, failed=False)
+                self._succeeded(event)
+        self._end(event)
         self._pump()
 
-    async def _call(self, given: Any) -> None:
-        definition = self._definition
-        if definition.is_async:
-            await definition.fn(given)
-        else:
-            context = copy_context()
-            await self._driver.effects.on_thread(lambda: context.run(definition.fn, given))
-
     async def _handle_in_transaction(self, event: EventRow, attempt: int) -> None:
-        lane = self._lanes[lane_of(event, self.row.lanes)]
-        handling = HandlerAttempt(self._driver, self._definition, event, self.row, attempt)
+        lane, was_on_disk = self._lane(event), event.position in self._memory.from_disk
+        handling = HandlerAttempt(
+            self._driver, self._definition, event, self.row, attempt, was_on_disk=was_on_disk
+        )
         # The lane knows at once: the next commit's mark of it replaces the one that says so on disk.
         try:
             await handling.run(lambda: lane.finish(event.position))
         except LeaseLost:
+            self._stand.undone(event.position)
             return  # the lane is another worker's, and so is the event
-        self._attempts.pop(event.position, None)
-        self._committed([event], None)
+        self._stand.ended(event.position, failed=False)
+        self._memory.attempts.pop(event.position, None)
+        self._has_moved = True
+        self._unwritten += 1
+        self._committed(Done([event]), None)
         self._driver.committer.schedule()  # the cursor is still to be moved
+
+    def _end(self, event: EventRow) -> None:
+        """It is not in hand any more."""
+        self._running.pop(event.position, None)
+        lane = self._lane(event)
+        lane.let_go(event.position)
+        if lane.is_news:
+            self._driver.committer.schedule()
+        self._floor.leave()
+
+    def _succeeded(self, event: EventRow) -> None:
+        if event.position in self._memory.from_disk:
+            self._done.cleared.append((self.row.number, event.position))
+        self._finish(event)
 
     def _failed(self, event: EventRow, attempt: int, error: BaseException) -> None:
         retry, driver = self._definition.retry, self._driver
-        if retry.gives_up_on(error) or attempt >= retry.attempts:
-            self._park(event, DeadKind.FAILED, attempt, error)
+        is_for_good = retry.gives_up_on(error)
+        if not self._stand.ended(event.position, failed=not is_for_good, why=repr(error)):
+            self._memory.attempts.clear()  # an outage: no event is to blame
+            self._memory.ready.append(event)
+            self._forget_if_leaving(event)
+            return
+        if is_for_good or attempt >= retry.attempts:
+            self._give_up(event, DeadKind.FAILED, attempt, error)
             return
         driver.complain(error, f"handling {self._name_of(event)}, attempt {attempt}")
-        if self._lane_of(event).is_leaving:
-            self._forget(event)
-            driver.committer.schedule()
+        self._memory.attempts[event.position] = attempt + 1
+        self._memory.resting[event.position] = event
+        if self._forget_if_leaving(event):
             return
-        self._attempts[event.position] = attempt + 1
-        self._resting[event.position] = event
         wait_ms = retry.delay_ms(attempt, drawn=driver.source.draw())
         driver.clock.arm(driver.clock.now_ms() + wait_ms, lambda: self._try_again(event))
 
+    def _forget_if_leaving(self, event: EventRow) -> bool:
+        if self._lane(event).is_leaving:
+            self._forget_leaving()
+            self._driver.committer.schedule()
+            return True
+        return False
+
     def _try_again(self, event: EventRow) -> None:
-        if self._resting.get(event.position) is not event:
+        if self._memory.resting.get(event.position) is not event:
             return  # its lane has gone to another worker
-        del self._resting[event.position]
-        self._ready.append(event)
+        del self._memory.resting[event.position]
+        self._memory.ready.append(event)
         self._pump()
+
+    def _give_up(self, event: EventRow, kind: DeadKind, attempts: int, error: BaseException) -> None:
+        """It is not tried again, or not before somebody has looked at it."""
+        self._lane(event).let_go(event.position)
+        if self._definition.on_exhausted != "stop":
+            self._park(event, kind, attempts, error)
+            return
+        self._memory.attempts.pop(event.position, None)
+        self._memory.ready.appendleft(event)
+        self._driver.complain(error, f"handling {self._name_of(event)}, which stops the handler")
+        self._stand.stop(f"event {event.id!r}, at {event.position}: {type(error).__name__}: {error}")
+        self._forget_if_leaving(event)
+
+    def _lane(self, event: EventRow) -> Lane:
+        line = self._memory.from_disk.get(event.position)
+        return self._lanes[lane_of(event, self.row.lanes) if line is None else line.lane]
 
     def _name_of(self, event: EventRow) -> str:
         return f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
 
-    def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: BaseException | None) -> None:
-        lane = lane_of(event, self.row.lanes)
-        failure = None if error is None else encode_failure(error)
-        dead = DeadEvent(
-            self.row.number, event.position, lane, event.key, int(kind), attempts, failure,
-            self._driver.clock.now_ms(),
-        )  # fmt: skip
-        if error is not None:
-            self._driver.complain(error, f"handling {self._name_of(event)}, which is parked")
-        if event.key:
-            self._lanes[lane].parked.add(event.key)
-        self._dead.append(dead)
+    # -- what is parked, or waits on disk --------------------------------------------------------
+
+    def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: BaseException) -> None:
+        self._driver.complain(error, f"handling {self._name_of(event)}, which is parked")
+        self._write_dead(event, kind, attempts, encode_failure(error))
         self._finish(event)
+
+    def _put_in_line(self, event: EventRow) -> None:
+        """Whether it is parked there depends on those before it: the store knows."""
+        self._write_dead(event, DeadKind.BEHIND, 0, None)
+        self._finish(event)
+
+    def _write_dead(self, event: EventRow, kind: DeadKind, attempts: int, failure: bytes | None) -> None:
+        definition, line = self._definition, self._memory.from_disk.get(event.position)
+        lane, key = (lane_of(event, self.row.lanes), event.key) if line is None else (line.lane, line.key)
+        holds = bool(key) and definition.order != "none" and definition.on_exhausted == "park_key"
+        if holds or kind == DeadKind.BEHIND:
+            self._behind.put(lane, key).is_halted |= kind != DeadKind.BEHIND
+        now_ms = self._driver.clock.now_ms()
+        self._done.dead.append(
+            DeadEvent(
+                self.row.number, event.position, lane, key, int(kind), attempts, failure, now_ms, int(holds)
+            )
+        )
 
     # -- what is done ----------------------------------------------------------------------------
 
     def _finish(self, event: EventRow) -> None:
-        self._attempts.pop(event.position, None)
-        self._lanes[lane_of(event, self.row.lanes)].finish(event.position)
-        self._finished.append(event)
+        self._has_moved = True
+        self._memory.attempts.pop(event.position, None)
+        self._lane(event).finish(event.position)
+        self._done.finished.append(event)
+        self._unwritten += 1
         self._driver.committer.schedule()
+
+    def _see_whether_over(self) -> None:
+        for lane in self._lanes.values():
+            if lane.is_watched:
+                lane.see_whether_over()
+                if lane.is_news:
+                    self._driver.committer.schedule()
 
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
-        busy = {lane_of(event, self.row.lanes) for event, _ in self._running.values()}
+        busy = {self._lane(event).number for event, _ in self._running.values()}
         leaving = [lane for lane in self._lanes.values() if lane.is_leaving and lane.number not in busy]
         dirty = [lane for lane in self._lanes.values() if lane.is_dirty and lane not in leaving]
-        if not (dirty or leaving):
+        batch.watches.extend(lane.watch() for lane in self._lanes.values() if lane.is_news)
+        if not (self._done or dirty or leaving):
             return None
-        finished, self._finished = self._finished, []
-        batch.dead.extend(self._dead)
-        self._dead = []
+        done, self._done = self._done, Done()
+        batch.dead.extend(done.dead)
+        batch.cleared.extend(done.cleared)
         for lane in leaving:
             del self._lanes[lane.number]
+            self._behind.drop(lane.number)
             batch.lanes.append(lane.mark(last=True))
         batch.lanes.extend(lane.mark() for lane in dirty)
-        return lambda error: self._committed(finished, error)
+        return lambda error: self._committed(done, error)
 
-    def _committed(self, finished: list[EventRow], error: Exception | None) -> None:
+    def _committed(self, done: Done, error: Exception | None) -> None:
         if error is not None or self._stopped:
             return
-        self._held -= len(finished)
-        for event in finished:
-            if event.position in self._begun:
-                self._begun.discard(event.position)
-                self._let_next(self._order_key(event))
+        self._memory.count -= len(done.finished)
+        self._unwritten -= len(done.finished)
+        for one in done.dead:
+            if one.holds or one.kind == DeadKind.BEHIND:
+                self._behind.written(one.lane, one.key)
+        for event in done.finished:
+            if event.position in self._memory.begun:
+                self._memory.begun.discard(event.position)
+                self._let_next(self._memory.key_of(event))
+            line = self._memory.from_disk.pop(event.position, None)
+            if line is not None:
+                self._behind.returned(line)
+        for event in done.marked:
+            self._begin_marked(event)
+        self._see_whether_over()
+        self._behind.see_to()
         self._pump()
-        if self._look_again:
-            self._look_again = False
-            self.look()
+        self._along.go_on()
 
-    def _let_next(self, key: str) -> None:
-        """The next one that waits may begin; those whose keys are parked now are parked behind."""
-        queue = self._queues[key]
-        while queue:
-            event = queue.popleft()
-            if event.key and event.key in self._lanes[lane_of(event, self.row.lanes)].parked:
-                self._park(event, DeadKind.BEHIND, 0, None)
-            else:
-                self._begin(event)
-                return
-        del self._queues[key]
+    def _begin_marked(self, event: EventRow) -> None:
+        if not self._paused:
+            self._launch(event)
+            return
+        self._memory.ready.appendleft(event)
+        self._end(event)
 
     # -- the end ---------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Begin no more, and wait for the handlers that run."""
         self._paused = True
-        while self._running:
-            await asyncio.wait([task for _, task in self._running.values()])
+        while self._running and not self._stopped:
+            tasks = [task for _, task in self._running.values() if task is not None]
+            await (asyncio.wait(tasks) if tasks else self._driver.committer.drain())
 
     def abandon(self) -> list[asyncio.Task[None]]:
         """Stop at once; gives the handlers that are cancelled: their events are delivered again."""
         self._stopped = True
-        tasks = [task for _, task in self._running.values()]
+        self._stand.end()
+        self._along.end()
+        self._behind.end()
+        tasks = [task for _, task in self._running.values() if task is not None]
         for task in tasks:
             task.cancel()
         return tasks

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from ..core.events import LaneRow, SubscriptionRow
+from ..core.events import LaneRow, SubscriptionRow, SubscriptionStanding
 from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
 from ..stores.sight import Reading
@@ -37,6 +37,10 @@ class Served(Protocol):
     @property
     def is_whole(self) -> bool:
         """Whether one worker has all lanes, and shares them with none."""
+        ...
+
+    def learn(self, stands: SubscriptionStanding) -> None:
+        """The subscription's row says this: somebody may have resumed it, or redriven what it parked."""
         ...
 
     def take(self, rows: list[LaneRow]) -> None:
@@ -95,12 +99,14 @@ class Subscriptions:
         self._is_claiming = False
         self._claim_again = False
         driver.committer.on_events = self._look_at_what_was_appended
+        driver.committer.on_written = self.look
 
     @property
     def is_quiet(self) -> bool:
         """Whether no event is under way."""
         busy = self._is_claiming or self._asked
-        return not busy and all(subscriber.is_quiet for subscriber in self._subscribers.values())
+        quiet = [subscriber.is_quiet for subscriber in self._subscribers.values()]  # each is asked
+        return not busy and all(quiet)
 
     @property
     def names(self) -> list[str]:
@@ -171,13 +177,24 @@ class Subscriptions:
             self._subscribers[row.number] = handler.serve(self._driver, row)
 
     def _claim(self) -> None:
-        driver = self._driver
+        """See how subscriptions stand, and then claim lanes: one that is stopped begins nothing."""
         if not self._subscribers:
             return
         if self._is_claiming:
             self._claim_again = True
             return
         self._is_claiming = True
+        self._driver.reads.ask(lambda store: store.streams.dead.standings(), self._stand)
+
+    def _stand(self, found: list[SubscriptionStanding] | StoreError) -> None:
+        driver = self._driver
+        if isinstance(found, StoreError):
+            self._claimed(found)
+            return
+        for stands in found:
+            subscriber = self._subscribers.get(stands.subscription)
+            if subscriber is not None:
+                subscriber.learn(stands)
         lease, now_ms, (numbers, whole) = driver.lease, driver.clock.now_ms(), self._served()
         driver.committer.ask_between(
             lambda store: store.streams.claim_lanes(lease, numbers, now_ms=now_ms, whole=whole), self._claimed

@@ -25,6 +25,7 @@ from ..core.events import (
     LaneRow,
     NewEvent,
     SubscriptionRow,
+    SubscriptionStanding,
 )
 from ..core.windows import (
     Fold,
@@ -143,6 +144,7 @@ class Windower:
         """How long it was waited for events that may not be read yet, the last time."""
         self._held_back: asyncio.TimerHandle | None = None
         self._paused = False
+        self._edition = -1
         driver.committer.fillers.append(self._fill)
 
     @property
@@ -153,12 +155,17 @@ class Windower:
     @property
     def reading(self) -> Reading:
         """How far the stream has been read; past its end where there is no lane to read it for."""
-        return Reading(self.row.number, self.row.stream, self._after if self._lanes else _END)
+        after = self._after if self._lanes else _END
+        return Reading(self.row.number, self.row.stream, after, edition=self._edition)
 
     is_whole = False
     """Its lanes are shared: none has to do with another."""
 
     # -- reading along ---------------------------------------------------------------------------
+
+    def learn(self, stands: SubscriptionStanding) -> None:
+        """Only that it was looked at is known: what was parked is in no window."""
+        self._edition = stands.edition
 
     def take(self, rows: list[LaneRow]) -> None:
         """Go on with these lanes, once what is kept of their windows is read."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from ..core.events import Append, Clash, DeadEvent, LaneMark, Placed
+from ..core.events import Append, Clash, DeadEvent, LaneMark, LaneWatch, Placed
 from ..core.records import Message, NewRun, Record, RunRow
 from ..core.windows import WindowChange
 from .rows import (
@@ -111,10 +111,14 @@ class Batch(msgspec.Struct):
     """Positions of messages that have been recorded, and so are removed."""
     replies: list[Reply] = []
     appends: list[Append] = []
+    watches: list[LaneWatch] = []
+    """What is known of lanes whose workers died. Before the marks, which may give the lanes up."""
     lanes: list[LaneMark] = []
     """How far lanes of event streams are. A later mark of a lane replaces an earlier one."""
     dead: list[DeadEvent] = []
-    """Events that are parked."""
+    """Events that are parked, or wait in line behind others."""
+    cleared: list[tuple[int, int]] = []
+    """(subscription, position): events that were parked, or in line, and are done."""
     handlings: list[Handling] = []  # come right after the transactions
     windows: list[WindowChange] = []
     """What has changed of the windows of lanes, with the events that came of it."""

@@ -137,6 +137,8 @@ class Handling(msgspec.Struct):
     """Gets the connection."""
     told: Callable[[Exception | None], None]
     """For the committer: who waits for it."""
+    was_on_disk: bool = False
+    """Whether the event was redriven, or in line: its lane is past it, and its row there is to go."""
     failed: Exception | None = None
 
 

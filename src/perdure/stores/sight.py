@@ -13,7 +13,8 @@ class Sight(NamedTuple):
     messages: bool
     """Whether something may have been sent to the runs of this lease."""
     events: bool = False
-    """Whether there may be events that were not read, lanes to claim or to give up, or a lease to end."""
+    """Whether there may be events that were not read, lanes to claim or to give up, a lease to end, or a
+    subscription that stands otherwise."""
 
 
 class Reading(NamedTuple):
@@ -25,3 +26,5 @@ class Reading(NamedTuple):
     """Up to this position; past all where it has no lane of it."""
     is_whole: bool = False
     """Whether the subscription's lanes are not shared among workers."""
+    edition: int = 0
+    """Of the subscription, as the worker knows it."""

@@ -31,6 +31,7 @@ from ..core.events import (
 )
 from ..core.windows import LaneRows
 from .correlation import Found, Wanted
+from .dead import DeadStore
 from .rows import Lease
 
 LANES = 16
@@ -46,6 +47,11 @@ def share_of(lanes: int, serving: Sequence[int], lease: int, *, is_whole: bool) 
 
 class StreamStore(Protocol):
     """The streams of a store. `subscribe` and `claim_lanes` are called from the committer's thread."""
+
+    @property
+    def dead(self) -> DeadStore:
+        """What its subscriptions have parked, and whether they stand still."""
+        ...
 
     def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
         """The subscription of this name, which is made if there is none, and then lasts.
@@ -74,6 +80,10 @@ class StreamStore(Protocol):
         self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
     ) -> dict[int, int]:
         """How many lanes of each are the lease's share, as in `claim_lanes`. Who has more gives them up."""
+        ...
+
+    def lanes(self, subscription: int) -> list[LaneRow]:
+        """How far all lanes of a subscription are, whosever they are; without keys and watches."""
         ...
 
     def append_within(

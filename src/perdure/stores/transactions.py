@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.events import LaneMark
 from ..core.records import Kind
+from ..core.stretches import covers, joined
 from ..errors import LeaseLost, StoreError
 from .base import Batch
+from .rows import Handling
+
+
+class Handled(NamedTuple):
+    """What handlers in a batch's transaction have come to: to be written after the batch's own."""
+
+    marks: list[LaneMark]
+    cleared: list[tuple[int, int]]
+    """(subscription, position) of those that waited on disk, and are done."""
 
 
 def do_transactions(
@@ -44,43 +54,55 @@ def do_handlings(
     connection: Any,
     savepoint: Callable[[], AbstractContextManager[object]],
     stand: Callable[[int, int], LaneMark | None],
-) -> list[LaneMark]:
-    """Do the work of a batch's handlers; give the marks of their lanes, to be written after the batch's own.
+    is_due: Callable[[int, int], bool],
+) -> Handled:
+    """Do the work of a batch's handlers; give the marks of their lanes, and what waits no more.
 
-    `stand` says how far a lane is on disk; None for one that is not the lease's. The batch
+    `stand` says how far a lane is on disk; None for one that is not the lease's. `is_due`: whether
+    an event (subscription, position) waits on disk for its turn. The batch
     is left as it is, but for what failed: it may have to be written again.
     """
     stands: dict[tuple[int, int], LaneMark | None] = {}
     done: dict[tuple[int, int], set[int]] = {}
+    cleared: dict[tuple[int, int], None] = {}
     for handling in batch.handlings:
-        place = (handling.subscription, handling.lane)
+        place, event = (handling.subscription, handling.lane), (handling.subscription, handling.position)
         if place not in stands:
-            found = stands[place] = stand(*place)
-            done[place] = set() if found is None else set(found.done)
+            stands[place], done[place] = stand(*place), set()
         before = stands[place]
         handling.failed = None
         if before is None:
             handling.failed = LeaseLost("The event's lane is another worker's. Nothing was written.")
-            continue
-        if handling.position <= before.cursor or handling.position in done[place]:
-            continue  # it is done: by a commit whose answer was lost
-        try:
-            with savepoint():
-                handling.work(connection)
-        except StoreError:
-            raise
-        except Exception as error:
-            handling.failed = error
-        else:
+        elif handling.was_on_disk:
+            if event not in cleared and is_due(*event) and _is_done(handling, connection, savepoint):
+                cleared[event] = None
+        elif handling.position <= before.cursor or handling.position in done[place]:
+            pass  # it is done: by a commit whose answer was lost
+        elif not covers(before.done, handling.position) and _is_done(handling, connection, savepoint):
             done[place].add(handling.position)
     marks = {(mark.subscription, mark.lane): mark for mark in batch.lanes}
-    return [
-        _with_done(marks.get(place, before), done[place])
-        for place, before in stands.items()
-        if before is not None
-    ]
+    return Handled(
+        [
+            _with_done(marks.get(place, before), before, done[place])
+            for place, before in stands.items()
+            if before is not None
+        ],
+        list(cleared),
+    )
 
 
-def _with_done(mark: LaneMark, done: set[int]) -> LaneMark:
-    above = {position for position in done.union(mark.done) if position > mark.cursor}
-    return mark._replace(done=tuple(sorted(above)))
+def _is_done(
+    handling: Handling, connection: Any, savepoint: Callable[[], AbstractContextManager[object]]
+) -> bool:
+    try:
+        with savepoint():
+            handling.work(connection)
+    except StoreError:
+        raise
+    except Exception as error:
+        handling.failed = error
+    return handling.failed is None
+
+
+def _with_done(mark: LaneMark, before: LaneMark, done: set[int]) -> LaneMark:
+    return mark._replace(done=joined((*before.done, *mark.done), done, above=mark.cursor))

@@ -166,7 +166,12 @@ class Streaming(ABC):
         """
         if isinstance(handler, str):
             return Subscription(lambda: self.door, stream, handler)
-        return Subscription(lambda: self.door, handler.stream, handler.name)
+        return Subscription(lambda: self.door, handler.stream, handler.name, handler.decode)
+
+    async def subscriptions(self) -> list[Subscription]:
+        """The places of all handlers that have ever subscribed, by stream and name."""
+        rows = await self.door.read(lambda store: store.streams.subscriptions())
+        return [self.subscription(row.name, row.stream) for row in rows]
 
     def _open_backlog(self) -> Backlog:
         _ = self.door  # says so when it is not open

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 
-from ..blocks.event import moment, position_text
-from ..codec.failures import describe_failure
-from ..core.events import DeadEvent, DeadKind, SubscriptionRow
+from ..core.events import EventRow, SubscriptionRow
 from ..doors import Door
 from ..errors import SubscriptionNotFound
+from .dead_letters import DeadLetters
 from .event_time import EventTime, event_time
 
 
-@dataclass(frozen=True, slots=True)
-class ParkedEvent:
-    """An event that a handler could not handle, and that waits for a person."""
-
-    position: str
-    """Where it stands in its stream."""
-    key: str
-    reason: str
-    """`failed`, `unreadable`, or `behind`: an earlier event of its key is parked."""
-    attempts: int
-    error: str
-    """What the last attempt raised; empty for an event that is parked behind another."""
-    parked_at: datetime
-
-
-class Subscription:
+class Subscription(DeadLetters):
     """A handle on the place of a handler in its stream; made by `client.subscription`."""
 
-    def __init__(self, door: Callable[[], Door], stream: str, name: str) -> None:
+    def __init__(
+        self,
+        door: Callable[[], Door],
+        stream: str,
+        name: str,
+        decode: Callable[[EventRow], object] | None = None,
+    ) -> None:
         self._door = door
+        self._decode = decode
         self.stream = stream
         """The stream's name."""
         self.name = name
         """The handler's name."""
-
-    async def parked(self, *, limit: int = 100) -> list[ParkedEvent]:
-        """The events that are parked, in their order, `limit` at most. Raises SubscriptionNotFound."""
-        row = await self._row()
-        dead = await self._door().read(
-            lambda store: store.streams.dead_events(row.number, after=0, limit=limit)
-        )
-        return [_parked(one) for one in dead]
 
     async def event_time(self) -> EventTime:
         """How far event time is, of one that was made by `Stream.window`. Raises SubscriptionNotFound."""
@@ -66,14 +47,3 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<subscription {self.stream}/{self.name}>"
-
-
-def _parked(dead: DeadEvent) -> ParkedEvent:
-    return ParkedEvent(
-        position=position_text(dead.position),
-        key=dead.key,
-        reason=DeadKind(dead.kind).name.lower(),
-        attempts=dead.attempts,
-        error="" if dead.failure is None else describe_failure(dead.failure),
-        parked_at=moment(dead.at_ms),
-    )

@@ -16,7 +16,7 @@ from ..core.events import Append
 from ..streaming import subscription as awaited
 from ..streaming.appending import appended
 from ..streaming.cloudevents import CloudEvent
-from ..streaming.subscription import ParkedEvent
+from ..streaming.parked import ParkedEvent
 from .life import Ask, itself
 
 E = TypeVar("E")

@@ -19,6 +19,7 @@ from ...errors import (
     ConflictError,
     DefinitionError,
     NotDecodable,
+    NotParked,
     NotSerialisable,
     PerdureError,
     RunClosed,
@@ -26,6 +27,7 @@ from ...errors import (
     RunNotFound,
     RunParked,
     StoreError,
+    SubscriptionNotFound,
     UpdateRefused,
     WorkflowNotRegistered,
 )
@@ -47,9 +49,10 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "all is well",
-    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), or a check found faults",
+    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), a check found faults, or a "
+    "redrive was stopped",
     ExitCode.USAGE: "wrong usage or input",
-    ExitCode.NOT_FOUND: "no such run",
+    ExitCode.NOT_FOUND: "no such run, handler or parked event",
     ExitCode.REFUSED: "refused: the run has ended, or the id is taken",
     ExitCode.STORE: "trouble with the store",
     ExitCode.PARKED: "the run is parked, and waits for a person",
@@ -81,6 +84,8 @@ _CODES: tuple[tuple[type[PerdureError], ExitCode], ...] = (
     (RunParked, ExitCode.PARKED),
     (RunFailed, ExitCode.FAILED),
     (RunNotFound, ExitCode.NOT_FOUND),
+    (SubscriptionNotFound, ExitCode.NOT_FOUND),
+    (NotParked, ExitCode.NOT_FOUND),
     (Refused, ExitCode.REFUSED),
     (RunClosed, ExitCode.REFUSED),
     (ConflictError, ExitCode.REFUSED),

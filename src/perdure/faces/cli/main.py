@@ -10,6 +10,7 @@ import typer
 from . import (
     asyncapi,
     checking,
+    dead,
     debugging,
     demo,
     deploying,
@@ -77,3 +78,4 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_runs").replace("_", "-"))(command)
 app.add_typer(schemas.schema)
+app.add_typer(dead.dead, name="dead")

@@ -27,7 +27,7 @@ _OPEN: Final = int(Status.PARKED)
 _ALSO_ENDED: Final = int(max(Status))
 
 
-_Arrays = tuple[bytes, bytes, bytes, bytes]
+_Arrays = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 def _as_arrays(reading: Sequence[Reading]) -> _Arrays:
@@ -36,6 +36,7 @@ def _as_arrays(reading: Sequence[Reading]) -> _Arrays:
         numbers(stream_number(one.stream) for one in reading),
         numbers(one.after for one in reading),
         numbers(one.subscription for one in reading if not one.is_whole),
+        numbers(one.edition for one in reading),
     )
 
 

@@ -17,14 +17,15 @@ from psycopg.pq import TransactionStatus
 from ...core.events import LaneMark
 from ...errors import StepError
 from ..base import Batch
-from ..transactions import do_handlings, do_transactions
+from ..transactions import Handled, do_handlings, do_transactions
 from .connection import Link
+from .dead import is_due
 
 
-def do_transactions_on(link: Link, batch: Batch, *, lease: int) -> list[LaneMark]:
+def do_transactions_on(link: Link, batch: Batch, *, lease: int) -> Handled:
     """Do the work of a batch's steps and handlers, in the transaction that the link is in.
 
-    Gives the marks of the handlers' lanes, as far as these are the lease's.
+    Gives what the handlers came to, as far as their lanes are the lease's.
     """
     do_transactions(batch, link.connection, lambda: _savepoint(link))
     handled = do_handlings(
@@ -32,6 +33,7 @@ def do_transactions_on(link: Link, batch: Batch, *, lease: int) -> list[LaneMark
         link.connection,
         lambda: _savepoint(link),
         lambda subscription, lane: _stand(link, subscription, lane, lease=lease),
+        lambda subscription, position: is_due(link, subscription, position),
     )
     if link.connection.info.transaction_status == TransactionStatus.INTRANS:
         return handled

@@ -127,6 +127,7 @@ DELETE FROM {s}.lease WHERE NOT held
 AND NOT EXISTS (SELECT 1 FROM {s}.run WHERE status = 1 AND run.lease = lease.number)
 AND NOT EXISTS (SELECT 1 FROM {s}.run WHERE status = 2 AND run.lease = lease.number)
 AND NOT EXISTS (SELECT 1 FROM {s}.job WHERE job.lease = lease.number)
+AND NOT EXISTS (SELECT 1 FROM {s}.lane WHERE lane.lease = lease.number)
 
 -- Those that are held: whether their time is over, and whether nobody has the lock of presence which their
 -- holder had. The lock that is tried is let go again with the statement's transaction.
@@ -147,7 +148,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 -- What a glance finds: up to where messages are settled; the leases that are free; how many others are held; whether
 -- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
 -- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free, or the lease has
--- more than its share of those of $12; whether a stream of $10 goes on after its position in $11.
+-- more than its share of those of $12, or one of $9 stands otherwise than in the edition in $13; whether a stream
+-- of $10 goes on after its position in $11.
 -- name: seen
 {settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
     (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
@@ -175,6 +177,9 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
             WHERE serving.subscription = shared.number
             AND EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = serving.lease AND lease.held)
         )
+    ) OR EXISTS (
+        SELECT 1 FROM unnest($9::int8[], $13::int8[]) AS known (number, edition)
+        JOIN {s}.subscription ON subscription.number = known.number WHERE subscription.edition <> known.edition
     ),
     EXISTS (
         SELECT 1 FROM unnest($10::int8[], $11::int8[]) AS reading (stream, pos) CROSS JOIN LATERAL (
@@ -187,7 +192,7 @@ SELECT (SELECT held FROM {s}.lease WHERE number = $4::int8), {seen}
 
 -- name: glance_and_renew
 WITH renewed AS (
-    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($13::int8, {server_ms} + ttl_ms))
+    UPDATE {s}.lease SET until_ms = greatest(until_ms, coalesce($14::int8, {server_ms} + ttl_ms))
     WHERE number = $4::int8 AND held RETURNING 1
 )
 SELECT EXISTS (SELECT 1 FROM renewed), {seen}

@@ -59,7 +59,15 @@ from .write import Written, remove_ended, write_batch, write_submission
 
 _STATEMENTS = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("statements.sql", "jobs.sql", "streams.sql", "schemas.sql", "windows.sql", "moving.sql")
+    for name in (
+        "statements.sql",
+        "jobs.sql",
+        "streams.sql",
+        "schemas.sql",
+        "windows.sql",
+        "dead.sql",
+        "moving.sql",
+    )
 )
 
 

@@ -15,10 +15,12 @@ from ...core.events import (
     Append,
     Clash,
     DeadEvent,
+    DeadFilter,
     EventPage,
     EventRow,
     LaneMark,
     LaneRow,
+    LaneWatch,
     Placed,
     SubscriptionRow,
 )
@@ -28,14 +30,20 @@ from ..base import Lease
 from ..correlation import Found, Wanted
 from ..streams import lane_of_key
 from .appending import Appends, stream_number
-from .arrays import numbers, payloads, texts
+from .arrays import numbers, texts
 from .borrowing import Borrowing
 from .connection import Database, Link
+from .dead import DeadLetters, count_crashes
 from .gate import Gate
 from .lease import HeldLease, Leases
 from .migrating import set_stream_clock
 from .schemas import Schemas
 from .windows import read_open_windows, read_windows
+
+_Claimed = tuple[
+    list[tuple[Any, ...]], list[tuple[Any, ...]], dict[tuple[int, int], LaneWatch], list[HeldLease]
+]
+"""Lanes, keys whose events wait on disk, what is known of dead workers' lanes, and leases that are busy."""
 
 
 class Streams(Schemas):
@@ -46,6 +54,7 @@ class Streams(Schemas):
         self._leases = leases
         self._gate = gate
         self._borrowing = borrowing
+        self.dead = DeadLetters(database, gate)
         self._known: set[str] = set()
         """Streams whose rows are there."""
 
@@ -115,9 +124,12 @@ class Streams(Schemas):
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
         """See `StreamStore.dead_events`."""
-        return [
-            DeadEvent._make(row) for row in self._database.rows("dead_events", subscription, after, limit)
-        ]
+        return self.dead.events(subscription, DeadFilter(), after=after, limit=limit)
+
+    def lanes(self, subscription: int) -> list[LaneRow]:
+        """See `StreamStore.lanes`."""
+        rows = self._database.rows("lanes_of", subscription)
+        return [LaneRow(of, lane, cursor, tuple(done), ()) for of, lane, cursor, done in rows]
 
     def subscriptions(self) -> list[SubscriptionRow]:
         """See `StreamStore.subscriptions`."""
@@ -168,7 +180,7 @@ class Streams(Schemas):
         if not (is_free or is_new or dead):
             return []
 
-        def work(link: Link) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[HeldLease]]:
+        def work(link: Link) -> _Claimed:
             with link.transaction(self._leases.fence(lease)):
                 pass
             busy = self._leases.end(link, dead)
@@ -178,16 +190,26 @@ class Streams(Schemas):
                 taken = link.run("claim_lanes", wanted, lease.number, numbers(whole))
             claimed = taken.fetchall()
             parked = link.rows("dead_keys", numbers({row[0] for row in claimed})) if claimed else []
-            return claimed, parked, busy
+            stands = [(*row[:2], *row[4:]) for row in claimed]
+            return claimed, parked, count_crashes(link, stands, lease=lease.number), busy
 
-        rows, keys, busy = self._database.write(work, tell=lambda done: is_new or len(done[2]) < len(dead))
+        rows, keys, watches, busy = self._database.write(
+            work, tell=lambda done: is_new or len(done[3]) < len(dead)
+        )
         self._leases.break_off(busy)
         parked: dict[tuple[int, int], list[str]] = {}
         for number, lane, key in keys:
             parked.setdefault((number, lane), []).append(key)
         return [
-            LaneRow(number, lane, cursor, tuple(done), tuple(parked.get((number, lane), ())))
-            for number, lane, cursor, done in sorted(rows)
+            LaneRow(
+                number,
+                lane,
+                cursor,
+                tuple(done),
+                tuple(parked.get((number, lane), ())),
+                watches.get((number, lane)),
+            )
+            for number, lane, cursor, done, *_ in sorted(rows, key=lambda row: row[:2])
         ]
 
     def shares(
@@ -205,15 +227,6 @@ def write_lanes(link: Link, marks: Sequence[LaneMark], *, lease: int) -> None:
     link.run(
         "mark_lanes", numbers(cursors), texts(map(_array, done)), numbers(subscriptions), numbers(lanes),
         numbers(given_up), lease,
-    )  # fmt: skip
-
-
-def write_dead(link: Link, events: Sequence[DeadEvent]) -> None:
-    """Send events that are parked."""
-    subscriptions, places, lanes, keys, kinds, attempts, failures, times = zip(*events, strict=True)
-    link.run(
-        "insert_dead", numbers(subscriptions), numbers(places), numbers(lanes), texts(keys), numbers(kinds),
-        numbers(attempts), payloads(failures), numbers(times),
     )  # fmt: skip
 
 
@@ -235,7 +248,7 @@ def _end_of(link: Link, stream: int, lanes: int) -> tuple[int, dict[int, list[in
     ((last,),) = link.rows("last_event", stream, horizon)
     passed: dict[int, list[int]] = {}
     for position, key in link.rows("unsettled_events", stream, horizon):
-        passed.setdefault(lane_of_key(key, position, lanes), []).append(position)
+        passed.setdefault(lane_of_key(key, position, lanes), []).extend((position, position))
     return last or 0, passed
 
 

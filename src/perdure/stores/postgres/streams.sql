@@ -102,17 +102,15 @@ WHERE subscription.number = ANY ($1::int8[])
 -- Of two that claim the same at once, one has the row and the other passes it over: nobody waits.
 -- name: claim_lanes
 WITH taken AS (
-    SELECT free.subscription, free.lane FROM ({shares}) AS shared CROSS JOIN LATERAL (
-        SELECT lane.subscription, lane.lane FROM {s}.lane
+    SELECT free.subscription, free.lane, free.lease FROM ({shares}) AS shared CROSS JOIN LATERAL (
+        SELECT lane.subscription, lane.lane, lane.lease FROM {s}.lane
         WHERE lane.subscription = shared.number AND lane.lease = ANY (ARRAY({free_of_lanes}))
         ORDER BY lane.lane LIMIT greatest(shared.share - shared.own, 0) FOR UPDATE SKIP LOCKED
     ) AS free
 )
 UPDATE {s}.lane SET lease = $2 FROM taken WHERE lane.subscription = taken.subscription AND lane.lane = taken.lane
-RETURNING lane.subscription, lane.lane, lane.cursor, lane.done
-
--- name: dead_keys
-SELECT DISTINCT subscription, lane, key FROM {s}.dead WHERE subscription = ANY ($1::int8[]) AND key <> ''
+RETURNING lane.subscription, lane.lane, lane.cursor, lane.done, lane.watch,
+    EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = taken.lease AND lease.crashed)
 
 -- name: mark_lanes
 UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[],
@@ -123,14 +121,6 @@ WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane
 
 -- name: lane_stand
 SELECT cursor, done FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3
-
--- name: insert_dead
-INSERT INTO {s}.dead (subscription, pos, lane, key, kind, attempts, failure, at_ms)
-SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::int8[])
-
--- name: dead_events
-SELECT subscription, pos, lane, key, kind, attempts, failure, at_ms FROM {s}.dead
-WHERE subscription = $1 AND pos > $2 ORDER BY pos LIMIT $3
 
 -- name: any_stream
 SELECT EXISTS (SELECT 1 FROM {s}.stream)

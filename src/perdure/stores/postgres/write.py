@@ -16,11 +16,12 @@ from typing import Final, NamedTuple
 
 from psycopg.errors import UniqueViolation
 
-from ...core.events import DeadEvent, LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, RunEnd
+from ..transactions import Handled
 from .arrays import numbers, payloads, texts
 from .connection import Link, Witness
+from .dead import clear_dead, write_dead, write_watches
 from .fence import Fence, FenceShut
 from .gate import Gate
 from .jobs import queue_jobs, withdraw_jobs
@@ -28,12 +29,12 @@ from .lease import Leases
 from .lending import do_transactions_on
 from .messages import Sent, send_messages
 from .starts import Starts
-from .streams import Streams, write_dead, write_lanes
+from .streams import Streams, write_lanes
 from .windows import Windows
 
 _WITHOUT_ANSWERS: Final = frozenset({
-    "ends", "records", "forgotten", "wakes", "states", "attempts", "taken", "replies", "lanes", "dead",
-    "leases",
+    "ends", "records", "forgotten", "wakes", "states", "attempts", "taken", "replies", "watches", "lanes",
+    "dead", "cleared", "leases",
 })  # fmt: skip
 """What a batch may hold that is written whole: nothing is asked of it, and nobody else is told of it."""
 _ASKING: Final = tuple(name for name in Batch.__struct_fields__ if name not in _WITHOUT_ANSWERS)
@@ -68,7 +69,7 @@ def _write_whole(link: Link, batch: Batch, lease: Fence, leases: Leases, witness
     with _naming_duplicates(), link.whole(lease, witness):
         _write_ends(link, batch.ends, lease=lease.lease.number)
         _write_rows(link, batch)
-        _write_lanes(link, batch.lanes, batch.dead, lease=lease.lease.number)
+        _write_lanes(link, batch, Handled([], []), lease=lease.lease.number)
         if batch.leases:
             leases.renew(link, lease.lease, until_ms=batch.leases)
     return Written(Committed([], []), concerns_others=False)
@@ -91,7 +92,7 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
                 appends = streams.send(link, batch.appends)
             if batch.windows:
                 windows = Windows(link, batch.windows, lease=lease.lease.number, send=streams.send)
-            _write_lanes(link, [*batch.lanes, *handled], batch.dead, lease=lease.lease.number)
+            _write_lanes(link, batch, handled, lease=lease.lease.number)
             if batch.leases:
                 leases.renew(link, lease.lease, until_ms=batch.leases)
     outcomes = starts.finish() if starts else []
@@ -104,8 +105,9 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
         windows.finish()
     link.witness = _find_witness(batch) or link.witness
     link.leaves_trace = link.witness is not None or bool(
-        batch.leases or batch.forgotten or batch.lanes or batch.dead or batch.windows or handled
-    )
+        batch.leases or batch.forgotten or batch.lanes or batch.dead or batch.cleared or batch.watches
+        or batch.windows or handled.marks
+    )  # fmt: skip
     for_others = bool(
         batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
         or batch.windows or any(mark.is_given_up for mark in batch.lanes)
@@ -125,10 +127,10 @@ def _naming_duplicates() -> Generator[None]:
         ) from error
 
 
-def _open(link: Link, batch: Batch, lease: Fence) -> tuple[AbstractContextManager[None], list[LaneMark]]:
-    """A transaction in which the work of steps and handlers has been done; and the marks of their lanes."""
+def _open(link: Link, batch: Batch, lease: Fence) -> tuple[AbstractContextManager[None], Handled]:
+    """A transaction in which the work of steps and handlers has been done; and what that came to."""
     if not (batch.transactions or batch.handlings):
-        return link.transaction(lease), []
+        return link.transaction(lease), Handled([], [])
     with link.transaction(lease):
         pass
     handled = do_transactions_on(link, batch, lease=lease.lease.number)
@@ -220,11 +222,15 @@ def _write_rows(link: Link, batch: Batch) -> None:
         link.run("insert_replies", texts(requests), numbers(oks), payloads(contents), numbers(times))
 
 
-def _write_lanes(link: Link, marks: Sequence[LaneMark], dead: Sequence[DeadEvent], *, lease: int) -> None:
-    if marks:
-        write_lanes(link, marks, lease=lease)
-    if dead:
-        write_dead(link, dead)
+def _write_lanes(link: Link, batch: Batch, handled: Handled, *, lease: int) -> None:
+    if batch.watches:
+        write_watches(link, batch.watches, lease=lease)
+    if batch.lanes or handled.marks:
+        write_lanes(link, [*batch.lanes, *handled.marks], lease=lease)
+    if batch.dead:
+        write_dead(link, batch.dead)
+    if batch.cleared or handled.cleared:
+        clear_dead(link, [*batch.cleared, *handled.cleared])
 
 
 def _write_records(link: Link, records: Sequence[Record]) -> None:

@@ -11,9 +11,10 @@ from ...errors import StoreCorrupt
 from . import blobs
 from .checksums import TABLES, check_row, check_run
 from .connection import Database
+from .dead import wrong_note
 from .faults import DRIVER_ERRORS
+from .places import wrong_event
 from .statements import SQL
-from .streams import wrong_event
 from .windows import wrong_window
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
@@ -55,15 +56,11 @@ def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
             wrong = check_row(row, table, url=url)
             if wrong is not None:
                 yield wrong.what
-    rows = connection.execute(SQL["all_event"])
-    for row in rows:
-        damaged = wrong_event(row, url=url)
-        if damaged is not None:
-            yield damaged.what
-    for name in ("all_lane_time", "all_window"):
+    notes_and_events = (("all_event", wrong_event), ("all_notes", wrong_note))
+    for name, wrong_row in (*notes_and_events, ("all_lane_time", wrong_window), ("all_window", wrong_window)):
         rows = connection.execute(SQL[name])
         for row in rows:
-            damaged = wrong_window(row, url=url)
+            damaged = wrong_row(row, url=url)
             if damaged is not None:
                 yield damaged.what
 

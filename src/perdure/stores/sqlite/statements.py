@@ -19,6 +19,7 @@ _FILES: Final = (
     "awaiting.sql",
     "schemas.sql",
     "windows.sql",
+    "dead.sql",
 )
 
 SQL: Final = load_statements(

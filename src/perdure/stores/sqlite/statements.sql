@@ -57,6 +57,7 @@ DELETE FROM lease WHERE NOT held
 AND NOT EXISTS (SELECT 1 FROM run WHERE status = 1 AND run.lease = lease.number)
 AND lease.number NOT IN (SELECT run.lease FROM run WHERE status = 2)
 AND lease.number NOT IN (SELECT job.lease FROM job)
+AND lease.number NOT IN (SELECT lane.lease FROM lane)
 
 
 -- Claims: of runs that belong to no lease that is held

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import apsw
 
@@ -19,6 +19,7 @@ from ...core.events import (
     Append,
     Clash,
     DeadEvent,
+    DeadFilter,
     EventPage,
     EventRow,
     LaneMark,
@@ -28,7 +29,6 @@ from ...core.events import (
     SubscriptionRow,
 )
 from ...core.windows import LaneRows
-from ...errors import StoreCorrupt
 from ..base import Lease
 from ..correlation import Found, Wanted
 from ..moves import refuse_closed
@@ -37,9 +37,11 @@ from . import blobs
 from .awaiting import Correlation, ask_for, correlations_of, tell_waiting
 from .borrowing import within
 from .checksums import checksum
-from .connection import Database, Row
+from .connection import Database
+from .dead import DeadLetters, count_crashes, read_watch
 from .lease import Leases
 from .marks import read_mark
+from .places import PLACES, read_event, read_or_name
 from .schemas import Schemas
 from .statements import SQL
 from .windows import read_open_windows, read_windows
@@ -63,14 +65,9 @@ _SERVING = SQL["serving"]
 _REMOVE_SERVING = SQL["remove_serving"]
 _LANES_HELD = SQL["lanes_held"]
 _DEAD_KEYS = SQL["dead_keys"]
+_LANES = SQL["lanes"]
 _MARK = SQL["mark_lane"]
 _STAND = SQL["lane_stand"]
-_INSERT_DEAD = SQL["insert_dead"]
-_DEAD = SQL["dead_events"]
-
-_PLACES: Final = 1 << 40
-"""How many events a stream can have."""
-_PAYLOAD: Final = 9
 
 
 class Streams(Schemas):
@@ -80,6 +77,7 @@ class Streams(Schemas):
         self._database = database
         self._leases = leases
         self._numbers: dict[str, int] = {}
+        self.dead = DeadLetters(database)
 
     def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
         """See `Store.subscribe`."""
@@ -118,11 +116,19 @@ class Streams(Schemas):
             for number in subscriptions:
                 share, own = _share(connection, lease, number, is_whole=number in whole)
                 if own < share:
-                    rows += connection.execute(_CLAIM_LANES, (number, lease.number, share - own)).fetchall()
+                    count_crashes(connection, number, share - own)
+                    rows += connection.execute(_CLAIM_LANES, (number, share - own, lease.number)).fetchall()
             parked = {number: _parked_keys(connection, number) for number in {row[0] for row in rows}}
         return [
-            LaneRow(number, lane, cursor, tuple(json.loads(done)), tuple(parked[number].get(lane, ())))
-            for number, lane, cursor, done in rows
+            LaneRow(
+                number,
+                lane,
+                cursor,
+                tuple(json.loads(done)),
+                tuple(parked[number].get(lane, ())),
+                read_watch(watch),
+            )
+            for number, lane, cursor, done, watch in rows
         ]
 
     def shares(
@@ -134,6 +140,11 @@ class Streams(Schemas):
                 number: _share(connection, lease, number, is_whole=number in whole)[0]
                 for number in subscriptions
             }
+
+    def lanes(self, subscription: int) -> list[LaneRow]:
+        """See `StreamStore.lanes`."""
+        rows: Any = self._database.query(_LANES, (subscription,))
+        return [LaneRow(of, lane, cursor, tuple(json.loads(done)), ()) for of, lane, cursor, done in rows]
 
     def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
         """See `StreamStore.append_within`."""
@@ -168,9 +179,7 @@ class Streams(Schemas):
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
         """See `Store.dead_events`."""
-        with self._database.snapshot() as connection:
-            rows: Any = connection.execute(_DEAD, (subscription, after, limit)).fetchall()
-        return [DeadEvent._make(row) for row in rows]
+        return self.dead.events(subscription, DeadFilter(), after=after, limit=limit)
 
     def windows(self, subscription: int) -> list[LaneRows]:
         """See `StreamStore.windows`."""
@@ -190,18 +199,18 @@ class _Asked:
         self._connection = connection
         self._url = url
         self.stream = number
-        self.base = number * _PLACES
+        self.base = number * PLACES
 
     def events(self, *, after: int, limit: int) -> list[EventRow]:
         """Those above a place, in order; one that is damaged is named."""
         connection, base = self._connection, self.base
-        rows: Any = connection.execute(_AFTER, (base + after, base + _PLACES, limit)).fetchall()
-        return [_read_or_name(connection, row, base, url=self._url) for row in rows]
+        rows: Any = connection.execute(_AFTER, (base + after, base + PLACES, limit)).fetchall()
+        return [read_or_name(connection, row, base, url=self._url) for row in rows]
 
     def event_at(self, pos: int) -> EventRow | None:
         """The event; None if it is not there any more, or damaged."""
         row: Any = self._connection.execute(_EVENT_AT, (pos,)).fetchone()
-        event = None if row is None else _read_or_name(self._connection, row, self.base, url=self._url)
+        event = None if row is None else read_or_name(self._connection, row, self.base, url=self._url)
         return None if event is None or event.damage else event
 
 
@@ -224,17 +233,12 @@ def lane_stand(connection: apsw.Connection, subscription: int, lane: int, *, lea
     return None if found is None else LaneMark(found[0], tuple(json.loads(found[1])), subscription, lane)
 
 
-def write_dead(connection: apsw.Connection, events: Sequence[DeadEvent]) -> None:
-    """Park events."""
-    connection.executemany(_INSERT_DEAD, events)
-
-
 def _append(
     connection: apsw.Connection, append: Append, known: dict[int, list[Correlation]], *, url: str
 ) -> list[Placed] | Clash:
     """`known`: by what runs wait for events, by stream, as far as it was looked up."""
     number, last = _number_of(connection, append.stream)
-    base = number * _PLACES
+    base = number * PLACES
     resent = {
         (event.source, event.id): _identity(append.stream, event)
         for event in append.events
@@ -288,39 +292,9 @@ def _stored(
     found: dict[tuple[str, str], tuple[int, _Content]] = {}
     for row in rows:
         event = read_event(connection, row, base, url=url)
-        if 0 < event.position < _PLACES and (event.source, event.id) in resent:
+        if 0 < event.position < PLACES and (event.source, event.id) in resent:
             found[event.source, event.id] = (event.position, _content(event))
     return found
-
-
-def wrong_event(row: Row, *, url: str) -> StoreCorrupt | None:
-    """What is wrong with an event's row; None when nothing is."""
-    *columns, crc = row
-    if crc == checksum(columns):
-        return None
-    number, place = divmod(row[0], _PLACES)
-    return StoreCorrupt(
-        f"In store '{url}' event {place} of stream number {number} is damaged: it does not fit its checksum.",
-        hint="Restore a backup of the file. `perdure doctor` names all that is damaged.",
-    )
-
-
-def read_event(connection: apsw.Connection, row: Row, base: int, *, url: str) -> EventRow:
-    """An event from its row; raises StoreCorrupt for one that the disk has changed."""
-    wrong = wrong_event(row, url=url)
-    if wrong is not None:
-        raise wrong
-    columns = row[:-1]
-    whole = blobs.whole(connection, columns, (_PAYLOAD,), url=url)
-    return EventRow(whole[0] - base, *whole[1 : _PAYLOAD + 1])
-
-
-def _read_or_name(connection: apsw.Connection, row: Row, base: int, *, url: str) -> EventRow:
-    """The same; one that is damaged is named, and does not hide the others."""
-    try:
-        return read_event(connection, row, base, url=url)
-    except StoreCorrupt as damage:
-        return EventRow(row[0] - base, "", "", "", 0, "", 0, 0, "", b"", damage.what)
 
 
 def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int]:

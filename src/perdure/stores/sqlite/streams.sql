@@ -66,14 +66,18 @@ SELECT subscription.lanes, (SELECT count(*) FROM lane WHERE lane.subscription = 
 FROM subscription WHERE number = ?1
 
 -- name: claim_lanes
-UPDATE lane SET lease = ?2 WHERE (subscription, lane) IN (
-    SELECT subscription, lane FROM lane WHERE subscription = ?1
-    AND lease NOT IN (SELECT number FROM lease WHERE held) ORDER BY lane LIMIT ?3
-)
-RETURNING subscription, lane, cursor, done
+UPDATE lane SET lease = ?3 WHERE subscription = ?1 AND lane IN ({lanes_to_take})
+RETURNING subscription, lane, cursor, done, watch
+
+-- name: lanes_to_take
+SELECT lane FROM lane WHERE subscription = ?1
+AND lease NOT IN (SELECT number FROM lease WHERE held) ORDER BY lane LIMIT ?2
+
+-- name: lanes
+SELECT subscription, lane, cursor, done FROM lane WHERE subscription = ? ORDER BY lane
 
 -- name: dead_keys
-SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' GROUP BY lane, key
+SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' AND (holds OR due) GROUP BY lane, key
 
 -- name: mark_lane
 UPDATE lane SET cursor = ?1, done = ?2, lease = CASE WHEN ?5 THEN 0 ELSE lease END
@@ -81,14 +85,6 @@ WHERE subscription = ?3 AND lane = ?4 AND lease = ?6
 
 -- name: lane_stand
 SELECT cursor, done FROM lane WHERE subscription = ? AND lane = ? AND lease = ?
-
--- name: insert_dead
-INSERT INTO dead (subscription, place, lane, key, kind, attempts, failure, at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-
--- name: dead_events
-SELECT subscription, place, lane, key, kind, attempts, failure, at_ms FROM dead
-WHERE subscription = ? AND place > ? ORDER BY place LIMIT ?
 
 -- name: check_places
 SELECT 'Stream ''' || name || ''' has ' || last || ' as its last place, but an event stands behind it.'

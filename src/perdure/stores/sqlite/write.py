@@ -14,19 +14,19 @@ from itertools import chain
 
 import apsw
 
-from ...core.events import LaneMark
 from ...core.records import Record, Status
 from ..base import Batch, Committed, StartOutcome
-from ..transactions import do_handlings, do_transactions
+from ..transactions import Handled, do_handlings, do_transactions
 from .awaiting import leave
 from .blobs import any_large, write_rows
 from .checksums import with_checksums, with_end_checksums
+from .dead import clear_dead, is_due, write_dead, write_watches
 from .jobs import queue_jobs, withdraw_jobs
 from .lending import lent, savepoint
 from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
-from .streams import append_events, lane_stand, write_dead, write_lanes
+from .streams import append_events, lane_stand, write_lanes
 from .windows import write_windows
 
 _INSERT_RECORD = SQL["insert_record"]
@@ -61,7 +61,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
     if batch.transactions:
         with lent(connection):
             do_transactions(batch, connection, lambda: savepoint(connection, url=url))
-    handled: list[LaneMark] = []
+    handled = Handled([], [])
     if batch.handlings:
         with lent(connection):
             handled = do_handlings(
@@ -69,6 +69,7 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
                 connection,
                 lambda: savepoint(connection, url=url),
                 lambda subscription, lane: lane_stand(connection, subscription, lane, lease=lease),
+                lambda subscription, place: is_due(connection, subscription, place),
             )
     if batch.ends:
         ends = [(*end, lease) for end in batch.ends]
@@ -106,11 +107,19 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
     appended = append_events(connection, batch.appends, url=url) if batch.appends else []
     if batch.windows:  # before a mark that may give their lane up
         write_windows(connection, batch.windows, lease=lease, append=partial(append_events, url=url))
-    if batch.lanes or handled:
-        write_lanes(connection, [*batch.lanes, *handled], lease=lease)
+    _write_lanes(connection, batch, handled, lease=lease)
+    return Committed(outcomes, positions, appended)
+
+
+def _write_lanes(connection: apsw.Connection, batch: Batch, handled: Handled, *, lease: int) -> None:
+    if batch.watches:
+        write_watches(connection, batch.watches, lease=lease)
+    if batch.lanes or handled.marks:
+        write_lanes(connection, [*batch.lanes, *handled.marks], lease=lease)
     if batch.dead:
         write_dead(connection, batch.dead)
-    return Committed(outcomes, positions, appended)
+    if batch.cleared or handled.cleared:
+        clear_dead(connection, [*batch.cleared, *handled.cleared])
 
 
 def write_submission(connection: apsw.Connection, batch: Batch, *, url: str) -> Committed:

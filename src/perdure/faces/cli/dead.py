@@ -1,0 +1,391 @@
+"""`dead`: events that handlers have parked: looked at, edited, redriven, discarded; and how handlers stand.
+
+The law: nothing is redriven or discarded unless it is said twice, once by the command and once by `--yes`.
+Without it the command says what it would do.
+"""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...blocks.event import position_number
+from ...client import Client
+from ...errors import PerdureError
+from ...streaming.parked import kind_of
+from .endings import BadInput, ExitCode, with_client
+from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_json
+from .output import age, clock_time, console, many, print_json, say, shorten, to_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ...streaming.parked import ParkedDetails, ParkedEvent, SubscriptionStatus
+    from ...streaming.subscription import Subscription
+
+dead = typer.Typer(
+    help="Events that handlers have parked: list, show, edit, redrive and discard them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Where = Annotated[
+    str, typer.Argument(metavar="STREAM/HANDLER", help="Whose: the stream, and the handler's name.")
+]
+Position = Annotated[str, typer.Argument(metavar="POSITION", help="Where the event stands in its stream.")]
+Positions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[POSITION]...", help="Which events; else those of --key, or --all."),
+]
+KeyOption = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only events of this key.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that is parked.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do it. Otherwise it is only said what would be done.")
+]
+ByOption = Annotated[str, typer.Option("--by", help="Who does it; by default the user that is logged in.")]
+WhyOption = Annotated[str, typer.Option("--reason", help="Why; it is kept.")]
+
+_SHOWN = 10
+"""So many positions of what would be done."""
+
+
+@dead.command("list")
+def list_dead(
+    where: Annotated[
+        str | None, typer.Argument(metavar="[STREAM/HANDLER]", help="Whose; else how all handlers stand.")
+    ] = None,
+    key: KeyOption = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", "-r", help="Only these: failed, unreadable, crashed or behind.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
+    page: Annotated[
+        str | None, typer.Option("--page", metavar="POSITION", help="The page after the one that named it.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the events that a handler has parked; without one, how all handlers stand."""
+
+    async def work(client: Client) -> None:
+        if where is None:
+            await _list_handlers(client, as_json=as_json)
+            return
+        _check_words((), reason)
+        found = await _subscription(client, where).parked(key=key, reason=reason, after=page, limit=limit)
+        if as_json:
+            for one in found:
+                print_json(one)
+        elif found:
+            _print_parked(found, client.now_ms())
+        else:
+            say("Nothing is parked.")
+        if len(found) == limit:
+            say(f"There may be more: --page {found[-1].position}")
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def show(
+    where: Where,
+    position: Position,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show a parked event: what is in it, why it is parked, and what was done to it."""
+
+    async def work(client: Client) -> None:
+        _check_words([position])
+        details = await _subscription(client, where).show(position)
+        if as_json:
+            print_json(details)
+        else:
+            _print_details(details)
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def edit(
+    where: Where,
+    position: Position,
+    data: Annotated[
+        str, typer.Argument(metavar="JSON", help="What to deliver instead: '{…}', @FILE, - (stdin).")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    by: ByOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Deliver other data in place of a parked event's own, when it is redriven. The original is kept."""
+
+    async def work(client: Client) -> None:
+        subscription = _subscription(client, where)
+        _check_words([position])
+        await subscription.edit(position, read_json(data), reason=reason, by=by or _user())
+        if as_json:
+            print_json({"edited": position})
+        else:
+            say(f"The edit is on disk. To deliver it: perdure dead redrive {where} {position} --yes")
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def redrive(
+    where: Where,
+    positions: Positions = None,
+    key: KeyOption = None,
+    all: AllOption = False,
+    yes: YesOption = False,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="N", help="Hand over so many events a second at most.")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option("--max-failures", metavar="N", min=1, help="Stop when so many have failed again.")
+    ] = 5,
+    reason: WhyOption = "",
+    by: ByOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Deliver parked events again. Without --yes it only says which (a dry run)."""
+    _say_which(positions, key, all=all)
+
+    async def work(client: Client) -> ExitCode:
+        subscription = _subscription(client, where)
+        _check_words(positions or ())
+        if yes and not await client.workers():
+            say("No worker is running on this store: events are handled when one starts.")
+        done = await subscription.redrive(
+            positions or None, key=key, dry_run=not yes, rate=rate, max_failures=max_failures,
+            reason=reason, by=by or _user(),
+        )  # fmt: skip
+        if as_json:
+            print_json(done)
+        elif not yes:
+            _say_dry_run("redrive", done.events)
+        else:
+            say(f"{many(len(done.events), 'event')} handed over, {done.failed} of them failed again so far.")
+            if done.is_stopped:
+                say("Too many: the others stay parked.")
+        return ExitCode.FAILED if done.is_stopped else ExitCode.OK
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def discard(
+    where: Where,
+    positions: Positions = None,
+    key: KeyOption = None,
+    yes: YesOption = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")] = "",
+    by: ByOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Give parked events up for good. Without --yes it only says which (a dry run)."""
+    _say_which(positions, key, all=False)
+
+    async def work(client: Client) -> None:
+        subscription = _subscription(client, where)
+        _check_words(positions or ())
+        if not yes:
+            found = await _all_parked(subscription, positions, key)
+            if as_json:
+                print_json({"would_discard": found})
+            else:
+                _say_dry_run("discard", found)
+            return
+        if not reason:
+            raise BadInput("What is discarded is never handled: say why.", hint="Give --reason.")
+        gone = await subscription.discard(positions or None, key=key, reason=reason, by=by or _user())
+        if as_json:
+            print_json({"discarded": gone})
+        else:
+            say(f"{many(len(gone), 'event')} discarded.")
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def resume(
+    where: Where,
+    reason: WhyOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Let a handler go on that was stopped or is suspended."""
+
+    async def work(client: Client) -> None:
+        was_so = await _subscription(client, where).resume(reason=reason)
+        if as_json:
+            print_json({"resumed": was_so})
+        else:
+            say(f"{where} goes on." if was_so else f"{where} was neither stopped nor suspended.")
+
+    with_client(work, store=store, debug=debug)
+
+
+@dead.command()
+def stop(
+    where: Where,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Let a handler begin nothing more, on any worker, until it is resumed."""
+
+    async def work(client: Client) -> None:
+        was_so = await _subscription(client, where).stop(reason=reason)
+        if as_json:
+            print_json({"stopped": was_so})
+        else:
+            say(f"{where} begins nothing more." if was_so else f"{where} was stopped already.")
+
+    with_client(work, store=store, debug=debug)
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def _check_words(positions: Iterable[str] = (), reason: str | None = None) -> None:
+    """Raises BadInput for a position or a reason that cannot be."""
+    try:
+        kind_of(reason)
+        for position in positions:
+            position_number(position)
+    except PerdureError as error:
+        raise BadInput(error.what, hint=error.hint) from error
+
+
+def _subscription(client: Client, where: str) -> Subscription:
+    stream, slash, handler = where.rpartition("/")
+    if not slash:
+        raise BadInput(f"{where!r} is no handler.", hint="Write STREAM/HANDLER, as `perdure dead list` does.")
+    return client.subscription(handler, stream)
+
+
+def _say_which(positions: list[str] | None, key: str | None, *, all: bool) -> None:
+    if [bool(positions), key is not None, all].count(True) != 1:
+        raise typer.BadParameter("say which: positions, --key, or --all where there is one.")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for its user
+        return ""
+
+
+async def _all_parked(subscription: Subscription, positions: list[str] | None, key: str | None) -> list[str]:
+    found: list[str] = []
+    after = None
+    while page := await subscription.parked(key=key, after=after, limit=1_000):
+        found += [one.position for one in page]
+        after = page[-1].position
+    return found if positions is None else [one for one in found if one in positions]
+
+
+def _say_dry_run(verb: str, positions: list[str]) -> None:
+    if not positions:
+        say(f"There is nothing to {verb}.")
+        return
+    for position in positions[:_SHOWN]:
+        print(position)
+    if len(positions) > _SHOWN:
+        say(f"… and {len(positions) - _SHOWN:,} more")
+    participle = "redriven" if verb == "redrive" else "discarded"
+    say(f"A dry run: {many(len(positions), 'event')} would be {participle}. --yes does it.")
+
+
+async def _list_handlers(client: Client, *, as_json: bool) -> None:
+    found = [(f"{one.stream}/{one.name}", await one.status()) for one in await client.subscriptions()]
+    if as_json:
+        for name, status in found:
+            print_json({"handler": name, "status": status})
+    elif found:
+        _print_handlers(found, client.now_ms())
+    else:
+        say("No handler has subscribed to a stream.")
+
+
+def _print_handlers(found: list[tuple[str, SubscriptionStatus]], now_ms: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("HANDLER", "STATUS", "PARKED", "WAITING", "REASON"):
+        table.add_column(
+            title, justify="right" if title in ("PARKED", "WAITING") else "left", overflow="fold"
+        )
+    colours = {"active": "green", "suspended": "bold yellow", "stopped": "bold red"}
+    for name, status in found:
+        since = "" if status.status == "active" or status.since is None else age(now_ms - to_ms(status.since))
+        table.add_row(
+            Text(name), Text(f"{status.status} {since}".strip(), colours[status.status]),
+            f"{sum(status.parked.values()):,}", f"{status.due:,}", Text(status.reason),
+        )  # fmt: skip
+    console().print(table)
+
+
+def _print_parked(found: list[ParkedEvent], now_ms: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("POSITION", "KEY", "WHY", "AGE", "TRIES", "REDRIVEN"):
+        table.add_column(
+            title, justify="left" if title in ("POSITION", "KEY", "WHY") else "right", no_wrap=True
+        )
+    table.add_column("ERROR", overflow="ellipsis", no_wrap=True)
+    for one in found:
+        table.add_row(
+            one.position, Text(one.key), one.reason, age(now_ms - to_ms(one.parked_at)), str(one.attempts),
+            str(one.redrives), Text(one.error),
+        )  # fmt: skip
+    console().print(table)
+
+
+def _print_details(details: ParkedDetails) -> None:
+    from rich.text import Text
+
+    parked, out = details.parked, console()
+    title = Text(f"{details.type} ", "bold")
+    title.append(f"{details.id}  {parked.reason}", "default not bold")
+    out.print(title)
+    rows = [
+        ("position", parked.position),
+        ("key", parked.key),
+        ("source", details.source),
+        ("happened", clock_time(details.time)),
+        ("appended", clock_time(details.appended_at)),
+        ("parked", f"{clock_time(parked.parked_at)}, after {many(parked.attempts, 'attempt')}"),
+        ("redriven", many(parked.redrives, "time")),
+        ("error", parked.error),
+        ("damage", details.damage),
+        ("data", shorten(details.payload, 10_000)),
+        ("was", shorten(details.original, 10_000) if details.original != details.payload else ""),
+    ]
+    for label, text in rows:
+        if text:
+            out.print(Text(f"  {label:<10}{text}"), overflow="fold")
+    for note in details.notes:
+        who = f" by {note.by}" if note.by else ""
+        why = f": {note.reason}" if note.reason else ""
+        out.print(Text(f"  {note.deed} {clock_time(note.at)}{who}{why}"))
+    if details.traceback:
+        out.print()
+        for line in details.traceback:
+            out.print(Text(f"  {line}", "dim"))
