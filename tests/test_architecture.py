@@ -381,15 +381,34 @@ def public_names() -> list[str]:
 
 
 def test_the_public_list_is_sorted_and_is_what_the_package_offers(public_names: list[str]) -> None:
-    offered = [
-        alias.asname or alias.name
-        for node in modules()[""].tree.body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
-        for alias in node.names
-    ]
+    at_once, later = _offered()
 
     assert public_names == sorted(public_names)
-    assert set(offered) == {name for name in public_names if name != "__version__"}
+    assert {*at_once, *later} == {name for name in public_names if name != "__version__"}
+
+
+def test_what_is_loaded_later_is_what_type_checkers_are_told(public_names: list[str]) -> None:
+    import perdure
+
+    at_once, later = _offered()
+
+    assert later == perdure._LATER
+    assert not {*at_once} & {*later}
+    assert all(getattr(perdure, name).__name__ == name for name in later)
+    with pytest.raises(AttributeError, match="'perdure' has no attribute 'nothing'"):
+        _ = perdure.nothing
+
+
+def _offered() -> tuple[list[str], dict[str, str]]:
+    """The names that the package imports; and those that it imports for type checkers, with their modules."""
+    top = modules()[""].tree.body
+    inner = [node for block in top if isinstance(block, ast.If) for node in block.body]
+
+    def imports(body: list[ast.stmt]) -> list[tuple[str, str]]:
+        found = [node for node in body if isinstance(node, ast.ImportFrom) and node.level]
+        return [(alias.asname or alias.name, f".{node.module}") for node in found for alias in node.names]
+
+    return [name for name, _ in imports(top)], dict(imports(inner))
 
 
 def test_every_public_name_is_used_in_a_test(public_names: list[str]) -> None:

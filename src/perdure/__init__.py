@@ -4,19 +4,16 @@ Workflows that survive crashes, deploys and month-long waits, in one file beside
 your program. Start with `@step`, `@workflow` and `Engine`; see the README.
 """
 
-from .blocks.casting import downcast, upcast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .blocks.child import Child, start_child
-from .blocks.event import Appended, Event, event
-from .blocks.handler import Handler
 from .blocks.inside import compensate, continue_as_new, now, patched, random, run_info, uuid
-from .blocks.join import Join, Joined
 from .blocks.signal import Signal
 from .blocks.starting import start_within
 from .blocks.state import State
 from .blocks.step import Step, StepCall, step, step_info
-from .blocks.stream import Stream
 from .blocks.update import Update
-from .blocks.window import Aggregation, Late, Window
 from .blocks.workflow import Workflow, WorkflowCall, workflow
 from .client import Client, Run
 from .core.host import RunFacts
@@ -77,13 +74,48 @@ from .errors import (
     WorkflowNotRegistered,
 )
 from .runtime.attempt import StepInfo
-from .streaming.cloudevents import CloudEvent
-from .streaming.event_time import EventTime
-from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
-from .streaming.subscription import Subscription
-from .views import RunPage, RunStatus, RunView
+
+if TYPE_CHECKING:
+    from .blocks.casting import downcast, upcast
+    from .blocks.event import Appended, Event, event
+    from .blocks.handler import Handler
+    from .blocks.join import Join, Joined
+    from .blocks.stream import Stream
+    from .blocks.window import Aggregation, Late, Window
+    from .streaming.cloudevents import CloudEvent
+    from .streaming.event_time import EventTime
+    from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
+    from .streaming.subscription import Subscription
+    from .views import RunPage, RunStatus, RunView
 
 __version__ = "0.1.0"
+
+_LATER = {
+    "downcast": ".blocks.casting",
+    "upcast": ".blocks.casting",
+    "Appended": ".blocks.event",
+    "Event": ".blocks.event",
+    "event": ".blocks.event",
+    "Handler": ".blocks.handler",
+    "Join": ".blocks.join",
+    "Joined": ".blocks.join",
+    "Stream": ".blocks.stream",
+    "Aggregation": ".blocks.window",
+    "Late": ".blocks.window",
+    "Window": ".blocks.window",
+    "CloudEvent": ".streaming.cloudevents",
+    "EventTime": ".streaming.event_time",
+    "Note": ".streaming.parked",
+    "ParkedDetails": ".streaming.parked",
+    "ParkedEvent": ".streaming.parked",
+    "Redriving": ".streaming.parked",
+    "SubscriptionStatus": ".streaming.parked",
+    "Subscription": ".streaming.subscription",
+    "RunPage": ".views",
+    "RunStatus": ".views",
+    "RunView": ".views",
+}
+"""Loaded when they are first asked for: who has no streams does not wait for them."""
 
 __all__ = [
     "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
@@ -102,3 +134,15 @@ __all__ = [
     "downcast", "event", "now", "patched", "random", "run_info", "start_child", "start_within", "step",
     "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(module, __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

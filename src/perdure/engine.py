@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .blocks.handler import Handlers
+from .blocks.serving import Handlers
 from .blocks.step import steps_for
 from .blocks.workflow import Workflow
 from .client import Client

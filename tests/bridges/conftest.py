@@ -16,7 +16,7 @@ import nats
 import pytest
 
 from perdure import Stream
-from perdure.blocks.handler import _defined
+from perdure.blocks.serving import _defined
 from perdure.core.events import EventRow
 from perdure.testing import Harness
 from tests.streams.conftest import harness, numbers

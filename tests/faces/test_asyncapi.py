@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from perdure.blocks.handler import _defined
+from perdure.blocks.serving import _defined
 from tests.faces.conftest import Perdure
 
 EVENTS = '''

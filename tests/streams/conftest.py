@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from perdure import Stream
-from perdure.blocks.handler import _defined
+from perdure.blocks.serving import _defined
 from perdure.testing import Harness
 from perdure.testing.fixtures import provide_harness
 from tests.streams.events import Paid, Placed

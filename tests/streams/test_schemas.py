@@ -24,7 +24,7 @@ from perdure import (
     upcast,
     workflow,
 )
-from perdure.blocks.handler import _defined
+from perdure.blocks.serving import _defined
 from perdure.core.events import Append, DeadKind, EventRow, NewEvent
 from perdure.stores.base import Batch
 from perdure.testing import Harness, crash_everywhere

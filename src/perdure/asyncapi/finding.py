@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from ..blocks.handler import Handler, defined_handlers
+from ..blocks.handler import Handler
+from ..blocks.serving import defined_handlers
 from ..blocks.stream import Stream
 from ..bridges.intake import Intake
 

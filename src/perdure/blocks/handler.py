@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..core.events import EventPage, EventRow, SubscriptionRow
@@ -13,10 +11,11 @@ from ..core.retry import Retry
 from ..errors import DefinitionError
 from ..runtime.handlers import OnExhausted, Order
 from ..runtime.subscriber import Subscriber
-from ..runtime.subscriptions import Served, Subscribing
+from ..runtime.subscriptions import Served
 from ..stores.base import Store
 from ..stores.streams import LANES
 from .event import Event, as_event, position_text
+from .serving import define
 from .versions import Versions
 
 if TYPE_CHECKING:
@@ -157,72 +156,3 @@ def check_function(
         ) from error
     except ValueError:  # no signature can be had: of a builtin
         return
-
-
-class _Defined:
-    """Every handler and every bridge that lives in this process."""
-
-    def __init__(self) -> None:
-        self._handlers: weakref.WeakSet[Subscribing] = weakref.WeakSet()
-        self.count = 0
-        """How many there have been."""
-
-    def add(self, handler: Subscribing) -> None:
-        self._handlers.add(handler)
-        self.count += 1
-
-    def __iter__(self) -> Iterator[Subscribing]:
-        return iter(list(self._handlers))
-
-
-_defined = _Defined()
-
-
-def define(handler: Subscribing) -> None:
-    """Have the engines of this process serve it, for as long as somebody holds it."""
-    _defined.add(handler)
-
-
-def defined_handlers() -> list[Subscribing]:
-    """Every handler and every bridge that lives in this process, by stream and name."""
-    return sorted(_defined, key=lambda one: (one.stream, one.name))
-
-
-class Handlers:
-    """The handlers that one engine serves."""
-
-    def __init__(self, wanted: Iterable[Subscribing] | None = None) -> None:
-        """`wanted`: only these; None: all that are defined in this process, now or later."""
-        self._wanted = None if wanted is None else list(wanted)
-        self._seen = -1
-
-    def news(self) -> list[Subscribing]:
-        """All of them; nothing if no other was defined since this was asked last.
-
-        Raises DefinitionError for two of one name.
-        """
-        if self._seen == _defined.count or (self._seen >= 0 and self._wanted is not None):
-            return []
-        self._seen = _defined.count
-        found, twins = _by_name(_defined if self._wanted is None else self._wanted)
-        if twins is not None:
-            gc.collect()  # one that nobody uses any more may only not have been collected yet
-            found, twins = _by_name(_defined if self._wanted is None else self._wanted)
-        if twins is not None:
-            raise DefinitionError(
-                f"Stream {twins.stream!r} has two handlers named {twins.name!r}: they would share a place.",
-                hint="Rename one, or give it a name of its own: @stream.on(…, name='…').",
-            )
-        return [found[name] for name in sorted(found)]
-
-
-def _by_name(
-    handlers: Iterable[Subscribing],
-) -> tuple[dict[tuple[str, str], Subscribing], Subscribing | None]:
-    """The handlers by stream and name; and one that has the name of another."""
-    found: dict[tuple[str, str], Subscribing] = {}
-    twin: Subscribing | None = None
-    for handler in handlers:
-        if found.setdefault((handler.stream, handler.name), handler) is not handler:
-            twin = handler
-    return found, twin

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ..blocks.event import event, moment
-from ..blocks.handler import define
 from ..blocks.options import as_text
+from ..blocks.serving import define
 from ..blocks.stream import Stream
 from ..core.events import EventRow, NewEvent, SubscriptionRow
 from ..errors import DefinitionError, NotDecodable

@@ -57,9 +57,9 @@ class Intaking:
         self._edition = -1
 
     @property
-    def reading(self) -> Reading:
+    def readings(self) -> list[Reading]:
         """Past the end: there is nothing to look for in the store."""
-        return Reading(self.row.number, self.row.stream, _END, self.is_whole, self._edition)
+        return [Reading(self.row.number, self.row.stream, _END, self.is_whole, self._edition)]
 
     @property
     def is_whole(self) -> bool:

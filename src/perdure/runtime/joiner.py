@@ -147,18 +147,12 @@ class Joiner:
         return not (self._loading or self._unfilled or reading)
 
     @property
-    def reading(self) -> Reading:
-        """How far the first stream has been read; past its end where there is no lane to read it for."""
-        return self._reading(self._sides[0])
-
-    @property
-    def other_reading(self) -> Reading:
-        """The same of the other stream."""
-        return self._reading(self._sides[1])
-
-    def _reading(self, side: _Side) -> Reading:
-        after = side.after if self._lanes else _END
-        return Reading(self.row.number, side.stream, after, edition=self._edition)
+    def readings(self) -> list[Reading]:
+        """How far both streams have been read; past the end where there is no lane to read them for."""
+        return [
+            Reading(self.row.number, side.stream, side.after if self._lanes else _END, edition=self._edition)
+            for side in self._sides
+        ]
 
     is_whole = False
     """Its lanes are shared: none has to do with another."""

@@ -92,10 +92,10 @@ class Subscriber:
             self._behind.look()
 
     @property
-    def reading(self) -> Reading:
+    def readings(self) -> list[Reading]:
         """How far the stream has been read; past its end where there is no lane to read it for."""
         after = self._along.after if self._lanes else _END
-        return Reading(self.row.number, self.row.stream, after, self.is_whole, self._behind.edition)
+        return [Reading(self.row.number, self.row.stream, after, self.is_whole, self._behind.edition)]
 
     @property
     def is_whole(self) -> bool:

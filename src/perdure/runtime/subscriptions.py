@@ -13,7 +13,6 @@ from ..core.events import LaneRow, SubscriptionRow, SubscriptionStanding
 from ..errors import DefinitionError, StoreError
 from ..stores.base import Store
 from ..stores.sight import Reading
-from .joiner import Joiner
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -30,8 +29,8 @@ class Served(Protocol):
         ...
 
     @property
-    def reading(self) -> Reading:
-        """How far the stream has been read; past its end where there is nothing to look for."""
+    def readings(self) -> list[Reading]:
+        """How far its streams have been read; past the end where there is nothing to look for."""
         ...
 
     @property
@@ -135,9 +134,7 @@ class Subscriptions:
     def reading(self) -> list[Reading]:
         """How far each stream has been read; sees to new handlers first."""
         self._look_for_handlers()
-        readers = self._subscribers.values()
-        joins = [one.other_reading for one in readers if isinstance(one, Joiner)]
-        return [one.reading for one in readers] + joins
+        return [reading for one in self._subscribers.values() for reading in one.readings]
 
     def _look_at_events(self) -> None:
         self._look_for_handlers()

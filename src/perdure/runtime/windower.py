@@ -153,10 +153,10 @@ class Windower:
         return not (self._loading or self._is_reading or self._unfilled or self._held_back is not None)
 
     @property
-    def reading(self) -> Reading:
+    def readings(self) -> list[Reading]:
         """How far the stream has been read; past its end where there is no lane to read it for."""
         after = self._after if self._lanes else _END
-        return Reading(self.row.number, self.row.stream, after, edition=self._edition)
+        return [Reading(self.row.number, self.row.stream, after, edition=self._edition)]
 
     is_whole = False
     """Its lanes are shared: none has to do with another."""

@@ -25,7 +25,6 @@ import msgspec
 
 from ..core.events import Append, Clash, DeadEvent, LaneMark, LaneWatch, Placed
 from ..core.records import Message, NewRun, Record, RunRow
-from ..core.windows import WindowChange
 from .rows import (
     AttemptRow,
     ClaimedJob,
@@ -44,6 +43,7 @@ from .rows import (
 from .sight import Reading, Sight
 
 if TYPE_CHECKING:
+    from ..core.windows import WindowChange
     from .streams import StreamStore
 
 

@@ -13,10 +13,9 @@ is delivered again; nothing is skipped.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
-from ..core.event_time import LaneTime
 from ..core.events import (
     Append,
     Clash,
@@ -29,10 +28,13 @@ from ..core.events import (
     SchemaStand,
     SubscriptionRow,
 )
-from ..core.windows import LaneRows
 from .correlation import Found, Wanted
 from .dead import DeadStore
 from .rows import Lease
+
+if TYPE_CHECKING:
+    from ..core.event_time import LaneTime
+    from ..core.windows import LaneRows
 
 LANES = 16
 """How many lanes a subscription has. More would spread it over more workers than that."""

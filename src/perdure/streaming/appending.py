@@ -7,18 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..blocks.event import Appended, position_text
-from ..blocks.handler import Handler
-from ..blocks.stream import Stream, placed_or_refuse
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from .backlog import Backlog
-from .cloudevents import CloudEvent
 from .registering import Registrar
-from .subscription import Subscription
 from .tracing import trace_of
+
+if TYPE_CHECKING:
+    # Whoever calls with one of them has loaded it.
+    from ..blocks.event import Appended
+    from ..blocks.handler import Handler
+    from ..blocks.stream import Stream
+    from .cloudevents import CloudEvent
+    from .subscription import Subscription
 
 E = TypeVar("E")
 
@@ -164,6 +167,8 @@ class Streaming(ABC):
 
         Of the handler itself, or of its name and the stream's.
         """
+        from .subscription import Subscription
+
         if isinstance(handler, str):
             return Subscription(lambda: self.door, stream, handler)
         return Subscription(lambda: self.door, handler.stream, handler.name, handler.decode)
@@ -185,6 +190,9 @@ class Streaming(ABC):
 
 def appended(append: Append, outcome: list[Placed] | Clash) -> list[Appended]:
     """What callers get. Raises DuplicateConflict."""
+    from ..blocks.event import Appended, position_text
+    from ..blocks.stream import placed_or_refuse
+
     placed = placed_or_refuse(append, outcome)
     return [Appended(position_text(one.position), one.is_duplicate) for one in placed]
 

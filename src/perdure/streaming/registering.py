@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..blocks.stream import Stream
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from ..errors import DefinitionError, SchemaError
 from ..stores.base import Store
+
+if TYPE_CHECKING:
+    from ..blocks.stream import Stream
 
 Outcome: TypeAlias = list[Placed] | Clash
 

@@ -15,7 +15,6 @@ from .dead import wrong_note
 from .faults import DRIVER_ERRORS
 from .places import wrong_event
 from .statements import SQL
-from .windows import wrong_window
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
 
@@ -45,6 +44,8 @@ def _rows(connection: apsw.Connection, url: str) -> Iterator[str]:
 
 
 def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
+    from .windows import wrong_window
+
     rows: Any = connection.execute(SQL["all_runs"])
     for row in rows:
         wrong = check_run(row, url=url)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import apsw
 
-from ...core.event_time import LaneTime
 from ...core.events import (
     Append,
     Clash,
@@ -28,7 +27,6 @@ from ...core.events import (
     Placed,
     SubscriptionRow,
 )
-from ...core.windows import LaneRows
 from ..base import Lease
 from ..correlation import Found, Wanted
 from ..moves import refuse_closed
@@ -44,7 +42,10 @@ from .marks import read_mark
 from .places import PLACES, read_event, read_or_name
 from .schemas import Schemas
 from .statements import SQL
-from .windows import read_open_windows, read_windows
+
+if TYPE_CHECKING:
+    from ...core.event_time import LaneTime
+    from ...core.windows import LaneRows
 
 _STREAM = SQL["stream_of"]
 _INSERT_STREAM = SQL["insert_stream"]
@@ -183,13 +184,17 @@ class Streams(Schemas):
 
     def windows(self, subscription: int) -> list[LaneRows]:
         """See `StreamStore.windows`."""
+        from . import windows
+
         with self._database.snapshot() as connection:
-            return read_windows(connection, subscription, url=self._database.url)
+            return windows.read_windows(connection, subscription, url=self._database.url)
 
     def open_windows(self, subscription: int) -> list[tuple[LaneTime, int]]:
         """See `StreamStore.open_windows`."""
+        from . import windows
+
         with self._database.snapshot() as connection:
-            return read_open_windows(connection, subscription, url=self._database.url)
+            return windows.read_open_windows(connection, subscription, url=self._database.url)
 
 
 class _Asked:

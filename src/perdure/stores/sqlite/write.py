@@ -27,7 +27,6 @@ from .messages import send_messages
 from .starts import write_starts
 from .statements import SQL
 from .streams import append_events, lane_stand, write_lanes
-from .windows import write_windows
 
 _INSERT_RECORD = SQL["insert_record"]
 _TOGETHER = 32
@@ -106,6 +105,8 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
         write_rows(connection, _REPLY, replies, (2,))
     appended = append_events(connection, batch.appends, url=url) if batch.appends else []
     if batch.windows:  # before a mark that may give their lane up
+        from .windows import write_windows  # most stores have none
+
         write_windows(connection, batch.windows, lease=lease, append=partial(append_events, url=url))
     _write_lanes(connection, batch, handled, lease=lease)
     return Committed(outcomes, positions, appended)
