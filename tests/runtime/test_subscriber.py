@@ -152,7 +152,7 @@ async def test_a_lane_that_is_taken_while_a_read_is_under_way_is_read_from_its_o
 
     subscriber.take([lane(1, cursor=2)])  # the read after 10 has not come back
     await worker.answer(event(11, 0), event(12, 1), after=12)
-    before, reads_after = list(handler.begun), subscriber.reading.after
+    before, reads_after = list(handler.begun), subscriber.readings[0].after
     await worker.answer(event(3, 1), event(11, 0), event(12, 1), after=12)
 
     assert (before, reads_after) == ([11], 2)
