@@ -266,3 +266,43 @@ def make_old_store(path: Path) -> None:
         " VALUES (1, 0, 1, '0/x/0', 7, 1, X'31')"
     )
     connection.close()
+
+
+def test_a_run_that_only_a_damaged_index_says_is_free_stays_with_its_worker(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    store = SqliteStore(path)
+    (outcome,) = store.submit(Batch(starts=[new_run()])).starts
+    store.close()
+    with_old_indexes(path, "UPDATE run SET lease = 1")
+    store, another = SqliteStore(path), SqliteStore(path)
+    holder = store.acquire("holder", now_ms=0, ttl_ms=10_000)
+    other = another.acquire("other", now_ms=1, ttl_ms=10_000)
+
+    claimed = another.claim(other, workflows=["checkout"], now_ms=1, limit=9)
+
+    row = store.run_by_number(outcome.run.number)
+    assert row is not None
+    assert (claimed, row.lease) == ([], holder.number)
+    assert list(store.check())
+    another.close()
+    store.close()
+
+
+def with_old_indexes(path: Path, statement: str) -> None:
+    """Change rows of runs, and no index: SQLite is made to forget them for a while."""
+    kept: list[tuple[object, ...]] = []
+    for step in ("forget", "change", "remember"):
+        connection = apsw.Connection(str(path))
+        connection.execute("PRAGMA writable_schema = ON")
+        if step == "forget":
+            indexes = "FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'run' AND sql NOTNULL"
+            kept = connection.execute(f"SELECT type, name, tbl_name, rootpage, sql {indexes}").fetchall()
+            connection.execute(f"DELETE {indexes}")
+        elif step == "change":
+            connection.execute(statement)
+        else:
+            connection.executemany("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", kept)
+        version = connection.execute("PRAGMA schema_version").get
+        connection.execute(f"PRAGMA schema_version = {int(str(version)) + 1}")
+        connection.close()
+    assert kept

@@ -56,9 +56,10 @@ class Claims:
             others = [row for row in self._leases.rows(connection) if row.number != lease.number]
             share = -(-len(due) // (1 + len(others)))
             runs = [*(number for _, number in due[:share]), *(number for (number,) in sent)]
-            claimed = list(dict.fromkeys(runs))[:limit]
-            connection.executemany(_CLAIM, [(lease.number, number) for number in claimed])
-        return claimed
+            found = list(dict.fromkeys(runs))[:limit]
+            bindings = [(lease.number, number) for number in found]
+            claimed: Any = connection.executemany(_CLAIM, bindings).fetchall()
+        return [number for (number,) in claimed]
 
     def claim_these(self, lease: Lease, runs: Sequence[int], *, now_ms: int) -> set[int]:
         """See `Store.claim_these`."""
@@ -66,7 +67,7 @@ class Claims:
             self._leases.check_fence(connection, lease)
             self._leases.end_dead(connection, lease, now_ms=now_ms)
             free: Any = connection.execute(_OF_THESE, (json.dumps(list(runs)),)).fetchall()
-            connection.executemany(_CLAIM, [(lease.number, number) for (number,) in free])
+            connection.executemany(_CLAIM, [(lease.number, number) for (number,) in free]).fetchall()
         return {number for (number,) in free}
 
     def free_workflows(self, *, now_ms: int) -> list[str]:

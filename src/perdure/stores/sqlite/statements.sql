@@ -94,11 +94,12 @@ SELECT DISTINCT workflow FROM run WHERE status = 1 AND lease = ?1 AND wake_at_ms
 SELECT DISTINCT run.workflow {with_messages}
 AND run.lease NOT IN (SELECT number FROM lease WHERE held AND number NOT IN (SELECT value FROM json_each(?)))
 
+-- What a run's own row says decides: an index that a disk has changed would give it again and again.
 -- name: claim_run
 UPDATE run SET lease = ?1, crashes = crashes + coalesce(
     status = 1 AND wake_at_ms <= (SELECT until_ms - ttl_ms FROM lease WHERE lease.number = run.lease AND crashed), 0
 )
-WHERE number = ?2
+WHERE number = ?2 AND lease NOT IN (SELECT number FROM lease WHERE held) RETURNING number
 
 -- name: free_run
 UPDATE run SET lease = 0 WHERE number = ? AND status <= 2
