@@ -70,6 +70,7 @@ class Handler(Generic[E]):
         self.from_start = from_start
         self.in_transaction = in_transaction
         self.lanes = LANES
+        self.may_kill = True
         self._types = types
         self._source = source
         self._read = source.versions.decode

@@ -117,6 +117,7 @@ class Relay(Handler[E]):
         )  # fmt: skip
         self.__doc__ = f"Publishes the events of {stream.name} to {name}."
         self._connect = connect
+        self.may_kill = False  # no code of the user runs: whatever kills the workers, it is not the event
         stream.bridges.append(self)
 
     def read(self, event: EventRow, subscription: SubscriptionRow, attempt: int) -> Any:

@@ -30,6 +30,8 @@ class HandlerDefinition(Protocol):
     on_exhausted: OnExhausted
     from_start: bool
     in_transaction: bool
+    may_kill: bool
+    """Whether an event that several workers died of is parked: its function may be what kills them."""
 
     def wants(self, event: EventRow) -> bool:
         """Whether the event is of a type that it handles."""

@@ -184,7 +184,7 @@ class Subscriber:
         """It is its turn."""
         self._memory.begun.add(event.position)
         deaths = self._lane(event).deaths(event.position)
-        if deaths >= DEATHS_BEFORE_PARKING:
+        if deaths >= DEATHS_BEFORE_PARKING and self._definition.may_kill:
             self._give_up(event, DeadKind.CRASHED, deaths, killed_by(deaths))
         elif deaths:
             self._memory.suspects.append(event)
