@@ -11,7 +11,7 @@ import pytest
 
 from perdure import Engine, Event, NonRetryable, Stream
 from perdure.blocks.event import position_text
-from perdure.blocks.handler import _defined
+from perdure.blocks.serving import _defined
 from tests.faces.conftest import Perdure
 
 FIRST, SECOND = position_text(1), position_text(2)
