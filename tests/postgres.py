@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 OTHER_SERVER = "PERDURE_TEST_POSTGRES"
 
 _numbers = count(1)
+_DEADLOCKS_MAX = 10
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +46,11 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     schema = f"perdure_test_{os.getpid()}_{next(_numbers)}"
     yield with_schema(postgres_server, schema)
     with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+        for _ in range(_DEADLOCKS_MAX):
+            with suppress(psycopg.errors.DeadlockDetected):  # with a store that is just being closed
+                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+                return
+    raise AssertionError(f"schema {schema} could not be dropped: who has its tables open?")
 
 
 def with_schema(url: str, schema: str) -> str:
