@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure.blocks.serving import _defined
+
 pytest_plugins = ["pytester", "tests.postgres", "tests.temporal.server"]
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program of a test.
@@ -18,6 +20,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "postgres" in item.nodeid or "temporal" in item.nodeid:
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What programs of tests define is for processes of their own: engines of other tests would serve it."""
+    _defined._handlers.clear()
 
 
 @pytest.fixture(scope="session")
