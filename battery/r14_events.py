@@ -20,7 +20,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from perdure import DuplicateConflict, Event, Handler, NonRetryable, Retry, StoreUnavailable, Stream, event
+from perdure import (
+    DuplicateConflict,
+    Event,
+    Handler,
+    NonRetryable,
+    ParkedEvent,
+    Retry,
+    StoreUnavailable,
+    Stream,
+    event,
+)
+from perdure.blocks.event import position_text
 from perdure.runtime.lanes import Lane
 from perdure.stores.base import Batch
 from perdure.stores.sqlite import streams
@@ -245,19 +256,32 @@ class _World:
         names = [one.id for one in events]
         assert names == list(self._kept), "I7: the stream is not the list of the unique events, in order"
         self._totals["events"] += len(names)
+        by_position = {position_text(one.position): one.id for one in events}
         for handler in self._play.handlers:
-            seen = self._play.ledger.all[handler.name]
-            assert not seen.wrong, seen.wrong
             dead = await self._harness.subscription(handler).parked(limit=10_000)
-            parked = {one.position for one in dead}
-            lost = len(names) - len(parked | set(seen.done))
-            assert not lost, f"I8: {handler.name} was never given {lost} of {len(names)} events"
-            twice = [one for one in dead if one.reason == "behind" and one.position in seen.done]
-            assert not twice, f"I8: {handler.name} did an event and parked it behind another"
-            loose = [keys for keys in seen.keys.values() if len(keys) != 1]
-            assert not loose, f"I8: {handler.name} was given an event with two idempotency keys"
-            self._totals["attempts"] += seen.begun
-            self._totals["parked"] += len(parked)
+            self._judge_handler(handler, self._play.ledger.all[handler.name], dead, by_position)
+
+    def _judge_handler(
+        self, handler: Handler[Moved], seen: _Seen, dead: list[ParkedEvent], by_position: dict[str, str]
+    ) -> None:
+        assert not seen.wrong, seen.wrong
+        parked = {one.position for one in dead}
+        lost = len(by_position) - len(parked | set(seen.done))
+        assert not lost, f"I8: {handler.name} was never given {lost} of {len(by_position)} events"
+        twice = [one for one in dead if one.reason == "behind" and one.position in seen.done]
+        assert not twice, f"I8: {handler.name} did an event and parked it behind another"
+        first = dict[str, str]()
+        for one in dead:
+            first.setdefault(one.key, one.reason)
+            failures = self._kept[by_position[one.position]][0].failures
+            may_fail = failures < 0 or failures >= _ATTEMPTS
+            assert may_fail or one.reason != "failed", f"I8: {handler.name} parked an event that can be done"
+        astray = [key for key, reason in first.items() if reason == "behind"]
+        assert not astray, f"I8: {handler.name} parked behind nothing: {astray}"
+        loose = [keys for keys in seen.keys.values() if len(keys) != 1]
+        assert not loose, f"I8: {handler.name} was given an event with two idempotency keys"
+        self._totals["attempts"] += seen.begun
+        self._totals["parked"] += len(parked)
 
 
 def _trial(
@@ -302,11 +326,21 @@ def _nothing_stored(*_: object, **_options: object) -> dict[tuple[str, str], Any
     return {}
 
 
+def _giving_up_at_once() -> AbstractContextManager[object]:
+    """An event is parked when it first fails."""
+
+    def gives_up_on(self: Retry, error: BaseException) -> bool:
+        return True
+
+    return replaced(Retry, gives_up_on=gives_up_on)
+
+
 _PLANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "an event counts as done when it is begun": counting_events_as_done_early,
     "the next event of a key does not wait for the disk": beginning_events_early,
     "the cursor passes over what is not done": _skipping_what_was_done_above,
     "an id is not looked for before it is appended again": _forgetting_ids,
+    "an event is parked when it first fails": _giving_up_at_once,
 }
 
 
@@ -331,7 +365,7 @@ ROW = Row(
     holds=[
         "the stream is the list of the unique events, in the order in which they came first",
         "an id that stands for another event is refused",
-        "each handler is done with each event, or has parked it",
+        "each handler is done with each event; parked are those that fail for good, and those behind them",
         "after an event was begun, none that comes before it in its order is given again",
         "an event has one idempotency key for a handler, whatever crashes",
     ],

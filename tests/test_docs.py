@@ -22,6 +22,8 @@ import perdure
 import perdure.bridges
 import perdure.testing
 
+pytestmark = pytest.mark.slow  # each program of a document is a process of its own
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 REFERENCE = CHECKOUT / "docs" / "reference"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^`\n]*)\n(?P<code>.*?)^ *```$", re.MULTILINE | re.DOTALL)
