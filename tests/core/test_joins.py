@@ -138,6 +138,32 @@ def test_pairs_are_those_of_all_at_once_however_the_streams_are_read_and_wheneve
     assert {key for key, _, _ in lane.kept} <= {"end 0", "end 1"}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_was_read_first_of_the_other_side_makes_no_event_late(first: int) -> None:
+    lane = Lane(replace(OUTER, idle_after_ms=4))
+    other = Given(1, 1, "a", 0, 1)
+    own = [Given(0, 1, "a", 0, 0), Given(0, 2, "a", 0, 6)]
+
+    for event in [*own, other] if first == 0 else [other, *own]:
+        lane.add(event)
+    lane.commit()
+
+    assert set(lane.missed) == {(0, 2)}
+    assert lane.told == [(1, 1)]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_first_event_of_a_side_is_not_late_for_the_time_that_the_other_side_waited(first: int) -> None:
+    lane = Lane(replace(INNER, idle_after_ms=4))
+    own, other = Given(0, 1, "a", 3, 100), Given(1, 1, "a", 0, 1)
+
+    for event in [own, other] if first == 0 else [other, own]:
+        lane.add(event)
+    lane.commit()
+
+    assert lane.told == [(1, 1)]
+
+
 def make(rules: JoinRules, *events: tuple[int, int], at: int = 0) -> Lane:
     """A lane that got events (side, time) of one key, with positions from 1 on, all appended at once."""
     lane = Lane(rules)

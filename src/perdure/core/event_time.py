@@ -95,9 +95,14 @@ class EventClock:
         if self._latest_ms is None:
             self._latest_ms, self._latest_at_ms = time_ms, at_ms
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a watermark: an event has come, or so long a silence that there need be none."""
+        return self.watermark_ms is not None
+
     def follow(self, time_ms: int, at_ms: int) -> bool:
         """An event has come: whether the watermark has moved."""
-        if self._latest_ms is not None and time_ms <= self._latest_ms:
+        if self.has_begun and self._latest_ms is not None and time_ms <= self._latest_ms:
             return False
         self._latest_ms, self._latest_at_ms = time_ms, at_ms
         return self._advance(time_ms - self._rules.out_of_order_ms)

@@ -6,7 +6,8 @@ paired with none when it waits no longer.
 
 The law: which pairs are told is a function of the two streams, each in its order; how they are
 read past each other changes nothing but the order of the pairs. So an event that is
-late is so by its own stream.
+late is so by its own stream. One thing is left to the clock: how long is waited for the first event
+of a side that has had none.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class LaneJoin:
     ) -> Missed | None:
         """Pair an event with what waits on the other side. Those of a side come in their order, each once."""
         clock, within_ms = self._clocks[side], self._rules.within_ms
-        self.pass_time(side, at_ms)
+        if clock.has_begun:  # else what is read first, this event or one of the other side, would count
+            self.pass_time(side, at_ms)
         wrong = clock.refuse(key, time_ms, at_ms)
         if wrong:
             return Missed(wrong)
