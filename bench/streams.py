@@ -63,7 +63,7 @@ def measure(work: Work) -> Iterator[Figure]:
     for name, target, stretch, measured in (
         ("events appended in batches", 100_000, None, _in_batches),
         ("events appended one by one by 200 callers", 20_000, None, _one_by_one),
-        ("events handled, in order of 10,000 keys", 20_000, 50_000, _handle_all),
+        ("events handled, in order of 10,000 keys", 20_000, 50_000, handle_all),
     ):
         pairs = [
             beside(
@@ -93,7 +93,7 @@ def _on_postgres(server: Server, work: Work) -> Iterator[Figure]:
     for name, target, measured in (
         ("events appended in batches on PostgreSQL", 50_000, _in_batches),
         ("events appended one by one by 200 callers on PostgreSQL", None, _one_by_one),
-        ("events handled, in order of 10,000 keys, on PostgreSQL", None, _handle_all),
+        ("events handled, in order of 10,000 keys, on PostgreSQL", None, handle_all),
     ):
         values: list[float] = []
         limits: list[float] = []
@@ -144,7 +144,7 @@ async def _append_each(engine: Engine, count: int, first: int) -> None:
         await engine.append(readings, reading)
 
 
-async def _handle_all(url: str, events: int) -> float:
+async def handle_all(url: str, events: int) -> float:
     """From the opening of an engine on a file with all events to the last of them handled."""
     async with Engine(url, handlers=[]) as engine:
         for first in range(0, events, BATCH):
