@@ -1,6 +1,7 @@
 """A worker for `test_wrong_clock`: says how wrong its clock is, and how long a run slept by the run's own."""
 
 import asyncio
+import faulthandler
 import sys
 import time
 
@@ -27,4 +28,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(50, exit=True)  # says where it stands, before the test gives it up
     asyncio.run(main(sys.argv[1]))
