@@ -309,9 +309,9 @@ def _run(work: Work) -> Counted:
 def _skipping_what_was_done_above() -> AbstractContextManager[object]:
     """The cursor goes to the last event that is done, over those that are not."""
 
-    def mark(self: Lane) -> Any:
+    def mark(self: Lane, **at: Any) -> Any:
         self.cursor = max(self.cursor, self._highest)
-        return kept(self)
+        return kept(self, **at)
 
     kept = Lane.mark
     return replaced(Lane, mark=mark)

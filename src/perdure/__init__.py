@@ -41,6 +41,7 @@ from .errors import (
     OutsideRun,
     PayloadTooLarge,
     PerdureError,
+    PositionGone,
     RunCancelled,
     RunClosed,
     RunDamaged,
@@ -84,7 +85,9 @@ if TYPE_CHECKING:
     from .blocks.window import Aggregation, Late, Window
     from .streaming.cloudevents import CloudEvent
     from .streaming.event_time import EventTime
+    from .streaming.lagging import Gauge, Lag, LagStatus, LaneLag, gauges
     from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
+    from .streaming.seeking import Seek, SeekNote
     from .streaming.subscription import Subscription
     from .views import RunPage, RunStatus, RunView
 
@@ -105,11 +108,18 @@ _LATER = {
     "Window": ".blocks.window",
     "CloudEvent": ".streaming.cloudevents",
     "EventTime": ".streaming.event_time",
+    "Gauge": ".streaming.lagging",
+    "Lag": ".streaming.lagging",
+    "LagStatus": ".streaming.lagging",
+    "LaneLag": ".streaming.lagging",
+    "gauges": ".streaming.lagging",
     "Note": ".streaming.parked",
     "ParkedDetails": ".streaming.parked",
     "ParkedEvent": ".streaming.parked",
     "Redriving": ".streaming.parked",
     "SubscriptionStatus": ".streaming.parked",
+    "Seek": ".streaming.seeking",
+    "SeekNote": ".streaming.seeking",
     "Subscription": ".streaming.subscription",
     "RunPage": ".views",
     "RunStatus": ".views",
@@ -120,19 +130,19 @@ _LATER = {
 __all__ = [
     "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
     "Client", "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict",
-    "Engine", "Event", "EventTime", "ForeignError", "Handler", "HeartbeatTimedOut", "Join", "Joined",
-    "JournalMismatch", "Late", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable", "NotHandled",
-    "NotParked", "NotSerialisable", "Note", "OutsideRun", "ParkedDetails", "ParkedEvent",
-    "PayloadTooLarge", "PerdureError", "Redriving", "Retry", "Run", "RunCancelled", "RunClosed",
-    "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus",
-    "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Signal", "State", "Step", "StepCall",
-    "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError",
-    "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly",
-    "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError", "Subscription",
-    "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused", "Window",
-    "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new",
-    "downcast", "event", "now", "patched", "random", "run_info", "start_child", "start_within", "step",
-    "step_info", "upcast", "uuid", "workflow",
+    "Engine", "Event", "EventTime", "ForeignError", "Gauge", "Handler", "HeartbeatTimedOut", "Join", "Joined",
+    "JournalMismatch", "Lag", "LagStatus", "LaneLag", "Late", "LeaseLost", "NonRetryable", "NotAwaited",
+    "NotDecodable", "NotHandled", "NotParked", "NotSerialisable", "Note", "OutsideRun", "ParkedDetails",
+    "ParkedEvent", "PayloadTooLarge", "PerdureError", "PositionGone", "Redriving", "Retry", "Run",
+    "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage",
+    "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Seek", "SeekNote",
+    "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied",
+    "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved",
+    "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream",
+    "StreamError", "Subscription", "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update",
+    "UpdateRefused", "Window", "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered",
+    "compensate", "continue_as_new", "downcast", "event", "gauges", "now", "patched", "random", "run_info",
+    "start_child", "start_within", "step", "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip
 
 

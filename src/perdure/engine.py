@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .blocks.keeping import keep_rules
 from .blocks.serving import Handlers
 from .blocks.step import steps_for
 from .blocks.workflow import Workflow
@@ -28,6 +29,7 @@ from .runtime.glance import Glance
 from .runtime.guard import install_guard
 from .runtime.inbox import Inbox
 from .runtime.jobs import Jobs
+from .runtime.keeping import Keeping
 from .runtime.lease import LeaseKeeper
 from .runtime.lookout import Lookout
 from .runtime.parked import Parked
@@ -254,6 +256,7 @@ class Engine(Client):
         self._parked: Parked | None = None
         self._subscriptions: Subscriptions | None = None
         self._retention: Retention | None = None
+        self._keeping: Keeping | None = None
         self._watchdog: Watchdog | None = None
         self._stopped: asyncio.Future[BaseException] | None = None
         self.recovered = 0
@@ -329,6 +332,8 @@ class Engine(Client):
         self._lookout.start()
         self._retention = Retention(store, clock, driver.committer)
         self._retention.start()
+        self._keeping = Keeping(store, clock, driver.committer, keep_rules)
+        self._keeping.start()
 
     def _make_jobs(self, driver: Driver) -> Jobs:
         driver.effects.tags = tags = self._tags
@@ -397,6 +402,8 @@ class Engine(Client):
             self._parked.stop()
         if self._retention is not None:
             self._retention.stop()
+        if self._keeping is not None:
+            self._keeping.stop()
         if self._lookout is not None:
             self._lookout.stop()
         if self._subscriptions is not None:

@@ -39,7 +39,8 @@ show it on its own line, and `code` is stable, so that programs can match it.
     │   ├── UnknownEvent           an event of a type or version that this code does not know
     │   ├── NotParked              an event that is not parked was to be edited, redriven or discarded
     │   ├── NotHandled             a handler returned and yet none of its code ran
-    │   └── WorkerKilled           workers died while they handled an event
+    │   ├── WorkerKilled           workers died while they handled an event
+    │   └── PositionGone           the stream has let go of the events there
     └── StoreError                 about the place where runs are kept
         ├── StoreUnavailable       the file cannot be opened, read or written now
         │   ├── StoreReadOnly
@@ -351,6 +352,22 @@ class WorkerKilled(StreamError):
     """Workers died while they handled an event; kept with the event, which is parked."""
 
     code = "worker_killed"
+
+
+class PositionGone(StreamError):
+    """The stream has let go of the events at a position: they were kept for as long as it says.
+
+    A handler that stands there is not served until a person says where it goes on: nothing is
+    skipped silently.
+    """
+
+    code = "position_gone"
+
+    def __init__(self, what: str, *, position: str, first: str, hint: str = "") -> None:
+        """`position` is the one that was asked for, `first` that of the first event that is kept."""
+        super().__init__(what, hint=hint)
+        self.position = position
+        self.first = first
 
 
 class StoreError(PerdureError):

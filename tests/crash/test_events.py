@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from perdure.blocks.event import position_number
 from perdure.core.events import DeadFilter, DeadKind
+from perdure.core.positions import place_at
 from perdure.stores.sqlite import SqliteStore
 from tests.crash.consumer import EVENTS, key_of, note
 from tests.streams.conservation import accounts
@@ -45,7 +45,7 @@ class Witness:
     def handled(self) -> list[tuple[int, str, int]]:
         """Position, key and number of what was handled, in the order in which it was."""
         lines = [line.split() for line in self._ledger.read_text().splitlines()]
-        return [(position_number(position), key, int(number)) for position, key, number in lines]
+        return [(place_at(position), key, int(number)) for position, key, number in lines]
 
     def look(self) -> dict[int, DeadKind]:
         """Raise AssertionError if anything is wrong. Gives what is parked, by number."""

@@ -98,8 +98,9 @@ class _Worker:
     def now_ms(self) -> int:
         return 0
 
-    def arm(self, at_ms: int, call: Callable[[], object]) -> None:
-        self.timers.append(call)
+    def arm(self, at_ms: int, call: Callable[[], object], *, background: bool = False) -> None:
+        if not background:
+            self.timers.append(call)
 
     def commit(self) -> Batch:
         """What the next commit holds, which is on disk now."""

@@ -22,7 +22,7 @@ GLANCE = (
 )  # fmt: skip
 DEAD = (
     numbers([7]), numbers([EVENTS + 6]), numbers([6]), texts(["k7"]), numbers([3]), numbers([0]),
-    payloads([None]), numbers([5]), numbers([1]),
+    payloads([None]), numbers([5]), numbers([1]), numbers([0]), 1,
 )  # fmt: skip
 FILL = """
 INSERT INTO {s}.run (number, id, generation, latest, workflow, status, lease, wake_at_ms, crashes, parent,
@@ -122,7 +122,24 @@ def rows_read(text: str) -> int:
         ("clear_dead", (numbers([7]), numbers([6])), 1),
         ("insert_behind", DEAD, 60),
         ("halt_keys", DEAD, 60),
-        ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([7]), numbers([3]), numbers([0]), 1), 1),
+        (
+            "mark_lanes",
+            (
+                numbers([1]),
+                texts(["{}"]),
+                numbers([7]),
+                numbers([3]),
+                numbers([0]),
+                texts(["[]"]),
+                numbers([0]),
+                1,
+            ),
+            1,
+        ),
+        ("lanes_that_stand", (7,), 16),
+        ("heads_between", (3, 20_000, 50_000, 100), 100),
+        ("heads_before", (3, 20_000, 100), 100),
+        ("kept_by", (3,), 2),
         ("witness_event", (3, "e3"), 2),
     ],
 )
@@ -242,7 +259,19 @@ HOT = [
     ("waits_due", (1, 1)),
     ("share_editions", (numbers([1]),)),
     ("clear_dead", (numbers([1]), numbers([1]))),
-    ("mark_lanes", (numbers([1]), texts(["{}"]), numbers([1]), numbers([1]), numbers([0]), 1)),
+    (
+        "mark_lanes",
+        (
+            numbers([1]),
+            texts(["{}"]),
+            numbers([1]),
+            numbers([1]),
+            numbers([0]),
+            texts(["[]"]),
+            numbers([0]),
+            1,
+        ),
+    ),
 ]
 KEYS = ("number ", "id ", "run ", "pos ", "lease ", "stream ", "subscription ")
 

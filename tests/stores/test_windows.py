@@ -130,9 +130,36 @@ def test_windows_are_kept_in_the_commit_that_gives_their_lane_up(
     store: Store, lease: Lease, number: int
 ) -> None:
     batch = change(number, ROW, results=(result(),))
-    batch.lanes.append(LaneMark(9, (), number, 1, True))
+    batch.lanes.append(LaneMark(9, (), number, 1, is_given_up=True))
 
     store.commit(lease, batch)
 
     assert store.streams.windows(number) == [LaneRows(1, [TIME], [ROW])]
     assert appended(store) == [("k/0/1", b"1")]
+
+
+def test_windows_of_a_lane_that_was_sent_elsewhere_are_not_written(
+    store: Store, lease: Lease, number: int
+) -> None:
+    store.commit(lease, Batch(lanes=[LaneMark(9, (), number, 1)]))
+    store.commit(lease, change(number, ROW))
+
+    store.streams.seek(number, 0, now_ms=1, who="", reason="")
+    store.commit(lease, change(number, ROW, results=(result(),)))
+    store.streams.claim_lanes(lease, [number], now_ms=1)
+    none = store.streams.windows(number)
+    anew = change(number, ROW)
+    anew.windows[0] = anew.windows[0]._replace(generation=1)
+    store.commit(lease, anew)
+
+    assert (none, appended(store)) == ([], [])
+    assert store.streams.windows(number) == [LaneRows(1, [TIME], [ROW])]
+
+
+def test_windows_go_with_their_subscription(store: Store, lease: Lease, number: int) -> None:
+    store.commit(lease, change(number, ROW))
+    store.release(lease)
+
+    worker = store.streams.unsubscribe(number)
+
+    assert (worker, store.streams.windows(number), list(store.check())) == ("", [], [])

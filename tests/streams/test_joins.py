@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perdure import DefinitionError, Event, Join, Joined, Late, Stream
+from perdure.core.standing import KeepRule
 from perdure.testing import Harness
 
 numbers = count(1)
@@ -210,3 +211,32 @@ def test_joins_that_cannot_be_are_refused(streams: Both) -> None:
         orders.join(Ordered, payments, Paid, name="paid", within=60, unmatched="some")  # pyright: ignore[reportArgumentType]
     with pytest.raises(DefinitionError, match="no events of type"):
         orders.join(Paid, payments, Paid, name="paid", within=60)
+
+
+async def test_a_join_begins_with_what_the_other_stream_keeps(harness: Harness, streams: Both) -> None:
+    orders, payments = streams
+    await harness.append_batch(payments, [Paid("a", 1), Paid("b", 2)])
+    rule = KeepRule(payments.name, 0, None, waits=False)
+    harness.store.store.streams.let_go(rule, now_ms=1 << 50, limit=1)
+    pairs = orders.join(Ordered, payments, Paid, name="paid", within=TEN_MINUTES)
+
+    await harness.append(orders, Ordered("a", 3))
+    await harness.append(orders, Ordered("b", 4))
+    await harness.advance(hours=1)
+
+    assert told(harness, pairs) == [(4, 2)]
+
+
+async def test_a_join_that_is_sent_back_tells_the_same_pairs(harness: Harness, streams: Both) -> None:
+    orders, payments = streams
+    pairs = orders.join(Ordered, payments, Paid, name="paid", within=TEN_MINUTES)
+
+    await harness.open_once()
+    await harness.append(orders, Ordered("a", 1))
+    await harness.append(payments, Paid("a", 2))
+    await harness.settle()
+    await harness.subscription(pairs.name, orders.name).seek("earliest")
+    await harness.append(payments, Paid("a", 3))
+    await harness.advance(hours=1)
+
+    assert told(harness, pairs) == [(1, 2), (1, 3)]

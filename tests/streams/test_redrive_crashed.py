@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from perdure import Event, NonRetryable, Stream
-from perdure.blocks.event import position_number
+from perdure.core.positions import place_at
 from perdure.stores.base import Batch
 from perdure.testing import Harness
 from tests.streams.conservation import accounts
@@ -47,7 +47,7 @@ async def test_a_crash_at_a_commit_of_a_redrive_repeats_at_most_what_was_in_hand
         if bad and event.data.amount in (0, 1):
             raise NonRetryable("no")
         await asyncio.sleep(0)
-        handled.append((event.key, event.data.amount, position_number(event.position)))
+        handled.append((event.key, event.data.amount, place_at(event.position)))
 
     await harness.append_batch(orders, [Placed(f"{n % 3}", n) for n in range(12)])
     await harness.settle()

@@ -170,3 +170,25 @@ async def test_the_lanes_of_a_worker_that_dies_go_to_the_others_and_nothing_is_l
     assert {tuple(sorted(set(amounts))) for amounts in seen.amounts.values()} == {tuple(range(12))}
     assert seen.in_order
     assert taken_s < LEASE_MS / 1_000 + 1
+
+
+async def test_workers_that_are_sent_back_while_lanes_change_hands_go_on_in_order(
+    url: str, orders: Stream[Placed | Paid]
+) -> None:
+    seen = Seen()
+    handlers = [handler_of(orders, seen)]
+    async with Client(url) as client, Engine(url, handlers=handlers) as first:
+        await append_some(client, orders, 0, 10)
+        await until(lambda: seen.count > KEYS)
+        async with Engine(url, handlers=handlers) as second:
+            for _ in range(3):
+                await client.subscription("note", orders.name).seek("earliest")
+                seen.amounts.clear()
+                await until(lambda: len(seen.amounts) > KEYS // 2)
+            await until(lambda: (lanes_of(first), lanes_of(second)) == (8, 8))
+        await until(lambda: len(seen.amounts) == KEYS and all(a[-1] == 9 for a in seen.amounts.values()))
+        await append_some(client, orders, 10, 11)
+        await until(lambda: all(amounts[-1] == 10 for amounts in seen.amounts.values()))
+
+    assert all(set(amounts) == set(range(11)) for amounts in seen.amounts.values())
+    assert seen.overlaps == []

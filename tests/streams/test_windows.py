@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from perdure import Aggregation, DefinitionError, Event, EventTime, Late, Stream, Window
+from perdure.core.standing import KeepRule
+from perdure.stores.streams import LANES
 from perdure.testing import Harness
 
 names = (f"trips-{number}" for number in count(1))
@@ -389,3 +391,35 @@ def test_the_function_can_be_called_as_it_is(trips: Trips) -> None:
     assert hourly.results.name == f"{trips.name}.add"
     assert hourly.late.name == f"{trips.name}.add.late"
     assert hourly.__doc__ == add.__doc__
+
+
+async def test_windows_that_are_sent_back_are_made_anew_of_the_same_events(
+    harness: Harness, trips: Trips
+) -> None:
+    hourly = trips.window(Trip, tumbling=HOUR, initial=Sums())(add)
+
+    await harness.open_once()
+    for minutes in range(6):
+        await harness.append(trips, Trip("Rome", minutes))
+    await harness.settle()
+    done = await harness.subscription(hourly.name, trips.name).seek("earliest")
+    await harness.append(trips, Trip("Rome", 6))
+    await harness.advance(hours=3)
+
+    assert (done.again, [one.value for one in told(harness, hourly)]) == (6, [Sums(7, 21)])
+
+
+async def test_windows_below_what_is_kept_stand_loudly(harness: Harness, trips: Trips) -> None:
+    await harness.open_once()
+    streams = harness.store.store.streams
+    streams.subscribe(trips.name, "add", lanes=LANES, from_start=True)
+    await harness.append_batch(trips, [Trip("Rome", 1)] * 2)
+    streams.let_go(KeepRule(trips.name, 0, None, waits=False), now_ms=1 << 50, limit=1)
+    hourly = trips.window(Trip, tumbling=HOUR, initial=Sums())(add)
+    await harness.advance(hours=3)
+    before, lag = told(harness, hourly), await harness.subscription(hourly.name, trips.name).lag()
+    await harness.subscription(hourly.name, trips.name).seek("earliest")
+    await harness.advance(hours=3)
+
+    assert (before, "let go" in lag.problem) == ([], True)
+    assert [one.value for one in told(harness, hourly)] == [Sums(1, 1)]

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from ..core.events import EventRow
+from ..core.positions import position_text
 from ..errors import DefinitionError, PerdureError
 
 E = TypeVar("E")
 T = TypeVar("T", bound=type)
 
 _MARK = "__perdure_event__"
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def event(name: str, *, version: int = 1) -> Callable[[T], T]:
@@ -85,28 +85,6 @@ def as_event(row: EventRow, data: E, *, stream: str, idempotency_key: str, attem
         idempotency_key=idempotency_key,
         attempt=attempt,
         trace_parent=row.trace,
-    )
-
-
-def position_text(place: int) -> str:
-    """A position as people see it: 13 digits in Crockford's base 32, in the order of the places."""
-    return "".join(_DIGITS[place >> shift & 31] for shift in range(60, -1, -5))
-
-
-def position_number(text: str) -> int:
-    """The place that a position names. Raises PerdureError for what is none."""
-    number = 0
-    for digit in text:
-        value = _DIGITS.find(digit)
-        if value < 0:
-            break
-        number = number << 5 | value
-    else:
-        if len(text) == 13:
-            return number
-    raise PerdureError(
-        f"{text!r} is no position of a stream.",
-        hint="It has 13 letters and digits, as in `Appended.position`.",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..core.events import EventPage, EventRow, SubscriptionRow
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..errors import DefinitionError
 from ..runtime.handlers import OnExhausted, Order
@@ -14,7 +15,7 @@ from ..runtime.subscriber import Subscriber
 from ..runtime.subscriptions import Served
 from ..stores.base import Store
 from ..stores.streams import LANES
-from .event import Event, as_event, position_text
+from .event import Event, as_event
 from .serving import define
 from .versions import Versions
 

@@ -11,6 +11,7 @@ import msgspec
 from ..codec.json import encode
 from ..core.events import EventPage, EventRow, NewEvent, SubscriptionRow
 from ..core.joins import JoinRules, Pair
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..core.windows import Missed, WindowRow
 from ..errors import DefinitionError
@@ -18,7 +19,7 @@ from ..runtime.joiner import JoinDefinition, Joiner
 from ..runtime.subscriptions import Served
 from ..runtime.windower import Result
 from ..stores.base import Store
-from .event import event, moment, position_text
+from .event import event, moment
 from .handler import Handler, Source, page_of
 from .options import Seconds, as_text, to_ms
 from .window import Lates, Results, late_event, time_rules

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any, Generic, Literal, TypeVar, cast, get_origin
 
 from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.host import current_host
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..errors import DefinitionError, DuplicateConflict, NotSerialisable, OutsideRun, SchemaError
 from ..runtime.attempt import Lent, StepInfo, current_attempt
@@ -17,9 +18,10 @@ from ..runtime.handlers import OnExhausted, Order
 from ..schemas.compatibility import Compat, check_compat
 from ..stores.base import Store
 from .awaiting import next_event
-from .event import Appended, Event, as_event, kinds_of, milliseconds, position_text, type_of
+from .event import Appended, Event, as_event, kinds_of, milliseconds, type_of
 from .handler import Handler, check_function
 from .join import Join, Joined, Side, Unmatched
+from .keeping import Unhandled, keep_rule, note_rule
 from .options import Seconds, as_text
 from .registering import check_chains, register
 from .signal import standing_host
@@ -50,15 +52,23 @@ class Stream(Generic[E]):
         *,
         key: Callable[[E], str] | None = None,
         compat: Compat = "full_transitive",
+        keep: timedelta | None = None,
+        keep_bytes: int | None = None,
+        unhandled: Unhandled = "keep",
     ) -> None:
         """`compat`: which versions of a type of event must be able to read which others' events.
 
         `"backward"`: new code reads old events; `"forward"`: code that is still deployed reads new ones;
         `"full"`: both. With `_transitive` of all versions that are kept, else of the next one. `"none"`:
         nothing is checked. Raises DefinitionError for a type that cannot be kept as JSON.
+        Events are kept for ever, unless `keep` says how long, or `keep_bytes` how many bytes of
+        payloads: then the oldest go, where an engine runs in a process that defines the stream. What
+        a handler has not done stays, unless `unhandled="remove"`; parked events stay while parked.
         """
         self.name = as_text(name, "A stream's name")
         self.compat: Compat = check_compat(compat, f"Stream {name!r}")
+        self.keep_rule = keep_rule(name, keep, keep_bytes, unhandled)
+        note_rule(self)
         self._key = key
         self.bridges: list[object] = []
         """Relays and intakes of the stream, which live as long as it does."""
@@ -448,8 +458,7 @@ def _append_within(declared: Stream[Any], sketches: list[Sketch]) -> list[Placed
     """Write a workflow's events in the transaction that records that they are written."""
     info = step_info()
     lent = info.lent()
-    events = events_of(sketches, info, lent.clock.now_ms())
-    return _append_lent(declared, lent, Append(declared.name, events))
+    return _append_lent(declared, lent, Append(declared.name, events_of(sketches, info, lent.clock.now_ms())))
 
 
 def events_of(sketches: list[Sketch], info: StepInfo, now_ms: int) -> list[NewEvent]:

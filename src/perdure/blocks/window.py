@@ -14,12 +14,13 @@ from ..codec.hints import resolve
 from ..codec.json import decoder, encode
 from ..core.event_time import LATE
 from ..core.events import EventRow, NewEvent, SubscriptionRow
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..core.windows import Fold, Missed, Told, WindowRules
 from ..errors import DefinitionError
 from ..runtime.subscriptions import Served
 from ..runtime.windower import Result, WindowDefinition, Windower
-from .event import Event, event, milliseconds, moment, position_text
+from .event import Event, event, milliseconds, moment
 from .handler import Handler, Source
 from .options import Seconds, to_ms
 

@@ -73,6 +73,10 @@ class Intaking:
     def keep(self, most: int) -> None:
         """One lane is kept, or there is none."""
 
+    def holds(self, rows: list[LaneRow]) -> bool:
+        """It has no place in a stream that people could change."""
+        return False
+
     def take(self, rows: list[LaneRow]) -> None:
         """Take messages in from now on."""
         if rows and self._task is None and not self._patience.ended:
@@ -102,6 +106,10 @@ class Intaking:
             for task in pending:
                 task.cancel()
                 await asyncio.wait([task], timeout=_END_MAY_TAKE_S)
+
+    async def make_way(self) -> None:
+        """As any end."""
+        await self.stop()
 
     # -- taking in -------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ..blocks.event import Event, moment, position_text
+from ..blocks.event import Event, moment
 from ..blocks.handler import Handler
 from ..blocks.stream import Stream
 from ..core.events import EventPage, EventRow, SubscriptionRow
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..errors import BrokerUnavailable, DefinitionError, NonRetryable
 from ..runtime.subscriber import Subscriber

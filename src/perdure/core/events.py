@@ -84,6 +84,10 @@ class EventPage(NamedTuple):
     """Ask for those after this position next; none will come any more at it or below."""
     is_held_back: bool = False
     """Whether there are more, which are not given yet: one that is being appended may come before them."""
+    gone: int = 0
+    """Events up to here have been let go: who asks for some of them is given nothing."""
+    last: int = 0
+    """The last position in the stream."""
 
 
 class DeadKind(IntEnum):
@@ -205,6 +209,22 @@ class SubscriptionRow(NamedTuple):
     lanes: int
     """Events are dealt out to so many lanes, by their key; each lane is one worker's."""
 
+    @property
+    def is_intake(self) -> bool:
+        """Whether it is a bridge's: its stream is outside, and has no events and no places here."""
+        return self.lanes == 1
+
+
+class LanePast(NamedTuple):
+    """How far a lane was at some time."""
+
+    at_ms: int
+    cursor: int
+    behind: int
+    """How far the end of the stream was, in places; 0: all of the lane's events were done."""
+    handled: int
+    """How many events had been done or parked, since it was made."""
+
 
 class LaneRow(NamedTuple):
     """A lane of a subscription: what of it is done."""
@@ -220,6 +240,10 @@ class LaneRow(NamedTuple):
     """Keys of the lane whose events wait behind others on disk."""
     watch: LaneWatch | None = None
     """What is known of workers that died with the lane."""
+    generation: int = 0
+    """How often the lane was sent elsewhere: what was begun before that is not marked any more."""
+    history: tuple[LanePast, ...] = ()
+    """How far it was, the oldest first."""
 
 
 class LaneMark(NamedTuple):
@@ -229,6 +253,9 @@ class LaneMark(NamedTuple):
     done: tuple[int, ...]
     subscription: int
     lane: int
+    generation: int = 0
+    """As the worker knows it: of an older one nothing is kept."""
+    history: tuple[LanePast, ...] = ()
     is_given_up: bool = False
     """Whether the lane is anybody's from now on: this is the worker's last mark of it."""
 

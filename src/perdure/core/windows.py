@@ -72,7 +72,7 @@ class LaneRows(NamedTuple):
 
 
 class WindowChange(NamedTuple):
-    """What a commit changes of the windows of a lane; all of it, or nothing if the lane is another's."""
+    """What a commit changes of the windows of a lane; or nothing, if the lane is another's or elsewhere."""
 
     subscription: int
     lane: int
@@ -82,6 +82,8 @@ class WindowChange(NamedTuple):
     """(key, start, place) of windows that are kept no longer."""
     results: Sequence[tuple[str, Sequence[NewEvent]]]
     """(stream, events): what is to be appended."""
+    generation: int = 0
+    """Of the lane, as the worker knows it."""
 
 
 class Told(NamedTuple):

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.events import EventPage, EventRow, SubscriptionRow
+from ..core.positions import gone_below
 from ..errors import StoreError
 from ..stores.base import Store
 from ..stores.streams import lane_of
+from .clock import Armed
 from .lanes import Lane
 from .pause import Pause
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .driver import Driver
 
 _PAGE = 1_000
+_SWEEP_AFTER_MS = 10_000
 
 
 class Page(Protocol):
@@ -55,6 +58,11 @@ class Following:
         self._loop = asyncio.get_running_loop()
         self.after = 0
         """It has been read up to here, for the lane that is least far."""
+        self.end_of_stream = 0
+        """The last position in it, when it was read."""
+        self._sweeping: Armed | None = None
+        self._is_lost = False
+        """Whether the next events have been let go by the stream: then a person must say where to go on."""
         self._is_reading = False
         self._look_again = False
         self._held_back = Pause(self._loop, look)
@@ -68,11 +76,14 @@ class Following:
 
     def turn(self) -> None:
         """Read next after the lane that is least far."""
+        self._is_lost = False
         after = [lane.read_to for lane in self._lanes.values() if not lane.is_leaving]
         self.after = min(after, default=self.after)
 
     def read_on(self, room: int) -> None:
         """Read what is next, so many events at most; later, if it is being read or there is no room."""
+        if self._is_lost:
+            return
         if self._is_reading or room <= 0:
             self._look_again = True
             return
@@ -96,6 +107,13 @@ class Following:
         if isinstance(page, StoreError):
             self._driver.complain(page, f"reading stream {self._row.stream!r}")
             return
+        if page.gone > asked_after:
+            self._is_lost = page.gone > self.after  # else the lane that is so far behind leaves
+            if self._is_lost:
+                lost = gone_below(f"{self._row.stream}/{self._row.name}", self.after, page.gone)
+                self._driver.complain(lost, f"reading stream {self._row.stream!r}")
+            return
+        self.end_of_stream = page.last
         # One that was taken meanwhile may not be as far as where this page begins.
         lanes = {
             number: lane
@@ -108,6 +126,7 @@ class Following:
                 self._deliver(event, lane)
         for lane in lanes.values():
             lane.pass_to(page.after)
+        self._arm_sweep()
         self.turn()
         self._passed()
         if page.after > asked_after or self._look_again:
@@ -117,6 +136,26 @@ class Following:
         elif page.is_held_back:
             self._held_back.begin()
 
+    def _arm_sweep(self) -> None:
+        """Write after a while, too, that a lane had none of the events that others had."""
+        if self._sweeping is None and any(lane.has_passed for lane in self._lanes.values()):
+            clock = self._driver.clock
+            self._sweeping = clock.arm(clock.now_ms() + _SWEEP_AFTER_MS, self.sweep, background=True)
+
+    def sweep(self) -> None:
+        """Have written how far lanes have been read."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        if self._stopped:
+            return
+        for lane in self._lanes.values():
+            if lane.has_passed:
+                lane.is_dirty = True
+                self._driver.committer.schedule()
+
     def end(self) -> None:
         """Read no more."""
         self._stopped = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()

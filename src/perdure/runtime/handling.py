@@ -82,7 +82,7 @@ class HandlerAttempt:
     def beat(self, details: bytes | None) -> None:
         """Nobody listens."""
 
-    async def run(self, done: Callable[[], None]) -> None:
+    async def run(self, done: Callable[[], None], *, generation: int) -> None:
         """Do it in the next commit; `done` is called as soon as that is on disk. Raises what it raised."""
         driver = self._driver
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,7 +95,13 @@ class HandlerAttempt:
 
         lane = lane_of(self._event, self._subscription.lanes)
         handling = Handling(
-            self._subscription.number, lane, self._event.position, self._work, told, self._was_on_disk
+            self._subscription.number,
+            lane,
+            self._event.position,
+            self._work,
+            told,
+            self._was_on_disk,
+            generation=generation,
         )
         driver.committer.batch.handlings.append(handling)
         driver.committer.schedule()

@@ -23,12 +23,14 @@ from ..core.events import (
     SubscriptionStanding,
 )
 from ..core.joins import JoinRules, LaneJoin, Pair
+from ..core.positions import gone_below
 from ..core.windows import LaneRows, Missed, WindowChange
 from ..errors import NotDecodable, StoreCorrupt, StoreError
 from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .clock import Armed
+from .lanes import Past
 from .windower import Result
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class _Lane:
         self.is_leaving = False
         """Whether it is given up with the next commit."""
         self.results: dict[str, list[NewEvent]] = {}
+        self.past = Past(row.history)
+        self._generation = row.generation
 
     @property
     def is_to_be_marked(self) -> bool:
@@ -103,7 +107,13 @@ class _Lane:
         left, right = self.join.times
         self.is_dirty, self.marked = False, list(self.cursors)
         times = [left, right._replace(cursor=self.cursors[1])]
-        return WindowChange(subscription, self.number, times, rows, gone, results)
+        return WindowChange(subscription, self.number, times, rows, gone, results, self._generation)
+
+    def mark(self, subscription: int, *, now_ms: int, end: int) -> LaneMark:
+        """Where it is in the first stream; `end` is the last position there, as far as that is known."""
+        cursor = self.cursors[0]
+        past = self.past.note(cursor, now_ms=now_ms, end=end)
+        return LaneMark(cursor, (), subscription, self.number, self._generation, past, self.is_leaving)
 
 
 class _Side:
@@ -114,6 +124,10 @@ class _Side:
         self.stream = stream
         self.after = 0
         """It has been read up to here, for the lane that is least far."""
+        self.end = 0
+        """Its last position, when it was read."""
+        self.is_lost = False
+        """Whether the next events have been let go by the stream: then a person must say where to go on."""
         self.is_reading = False
         self.look_again = False
         self.held_back: asyncio.TimerHandle | None = None
@@ -163,6 +177,10 @@ class Joiner:
         """Only that it was looked at is known: it parks nothing."""
         self._edition = stands.edition
 
+    def holds(self, rows: list[LaneRow]) -> bool:
+        """Whether any of these lanes is in its hands."""
+        return any(row.lane in self._lanes for row in rows)
+
     def take(self, rows: list[LaneRow]) -> None:
         """Go on with these lanes, once what waits in them is read."""
         self._loading += 1
@@ -195,7 +213,7 @@ class Joiner:
             self._look(side)
 
     def _look(self, side: _Side) -> None:
-        if self._paused or not self._lanes:
+        if self._paused or side.is_lost or not self._lanes:
             return
         if side.is_reading or self._unwritten >= _UNWRITTEN_MAX:
             side.look_again = True
@@ -216,6 +234,10 @@ class Joiner:
             self._driver.complain(page, f"reading stream {side.stream!r}")
             return
         number = side.number
+        if page.gone > after:
+            self._pass_gone(side, page.gone)
+            return
+        side.end = page.last
         # A lane that was taken up meanwhile may be less far than where this page begins.
         lanes = {
             one: lane
@@ -238,6 +260,20 @@ class Joiner:
         if page.after > after or side.look_again:
             side.look_again = False
             self._loop.call_soon(self._look, side)
+
+    def _pass_gone(self, side: _Side, gone: int) -> None:
+        """Begin with the first event of the other stream that is kept; who had begun there has lost some."""
+        number = side.number
+        behind = [lane for lane in self._lanes.values() if lane.cursors[number] < gone]
+        if number and not any(lane.cursors[number] for lane in behind):
+            for lane in behind:
+                lane.cursors[number] = gone
+            side.after = min(lane.cursors[number] for lane in self._lanes.values())
+            self._loop.call_soon(self._look, side)
+        elif behind:
+            side.is_lost = True
+            lost = gone_below(f"{self.row.stream}/{self.row.name}", side.after, gone)
+            self._driver.complain(lost, f"reading stream {side.stream!r}")
 
     def _look_at_held_back(self, side: _Side) -> None:
         side.held_back = None
@@ -262,6 +298,7 @@ class Joiner:
 
     def _take(self, event: EventRow, lane: _Lane, side: int) -> None:
         lane.cursors[side] = event.position
+        lane.past.handled += not side
         self._note(lane)
         definition = self._definition
         now_ms = self._driver.clock.now_ms()
@@ -308,11 +345,11 @@ class Joiner:
         if not self._unfilled:
             return None
         filled, self._unfilled = self._unfilled, 0
-        number = self.row.number
+        number, now_ms = self.row.number, self._driver.clock.now_ms()
         for lane in list(self._lanes.values()):
             if lane.is_to_be_marked:
                 batch.windows.append(lane.change(number))
-                batch.lanes.append(LaneMark(lane.cursors[0], (), number, lane.number, lane.is_leaving))
+                batch.lanes.append(lane.mark(number, now_ms=now_ms, end=self._sides[0].end))
             if lane.is_leaving:
                 del self._lanes[lane.number]
         return partial(self._committed, filled)
@@ -341,4 +378,9 @@ class Joiner:
 
     async def stop(self) -> None:
         """The same."""
+        self.abandon()
+
+    async def make_way(self) -> None:
+        """Stop for another one, which has its lanes now: nothing of this one is written any more."""
+        self._driver.committer.fillers.remove(self._fill)
         self.abandon()

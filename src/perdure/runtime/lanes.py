@@ -10,15 +10,38 @@ Those that were in hand when the next worker dies are suspects, and are handled 
 
 from __future__ import annotations
 
-from ..core.events import LaneMark, LaneRow, LaneWatch
+from ..core.events import LaneMark, LanePast, LaneRow, LaneWatch
+from ..stores.standing import PASTS
+
+_PASTS_APART_MS = 1_000
+"""How far apart in time the marks are, at least, that are kept."""
+
+
+class Past:
+    """How far a lane was of late, as it is kept in its marks: its latest, and before that one a second."""
+
+    __slots__ = ("handled", "kept")
+
+    def __init__(self, kept: tuple[LanePast, ...]) -> None:
+        self.kept = kept
+        self.handled = kept[-1].handled if kept else 0
+        """How many of its events were done or parked, since it was made."""
+
+    def note(self, cursor: int, *, now_ms: int, end: int) -> tuple[LanePast, ...]:
+        """It is marked now; `end` is the last position in its stream, as far as that is known."""
+        past = self.kept
+        if len(past) > 1 and past[-1].at_ms - past[-2].at_ms < _PASTS_APART_MS:
+            past = past[:-1]
+        self.kept = (*past[1 - PASTS :], LanePast(now_ms, cursor, max(0, end - cursor), self.handled))
+        return self.kept
 
 
 class Lane:
     """One lane of a subscription, in the hands of this worker."""
 
     __slots__ = (
-        "_before", "_begun", "_crashes", "_highest", "_known_to", "_open", "_row", "_suspects", "_until",
-        "cursor", "is_dirty", "is_leaving", "is_news", "read_to",
+        "_before", "_begun", "_crashes", "_highest", "_known_to", "_open", "_past", "_row", "_suspects",
+        "_until", "cursor", "is_dirty", "is_leaving", "is_news", "read_to",
     )  # fmt: skip
 
     def __init__(self, row: LaneRow) -> None:
@@ -43,10 +66,15 @@ class Lane:
         self._crashes, self._until = watch.crashes, watch.until
         self._begun: set[int] = set()
         self._suspects = dict(watch.suspects)
+        self._past = Past(row.history)
 
     @property
     def number(self) -> int:
         return self._row.lane
+
+    @property
+    def generation(self) -> int:
+        return self._row.generation
 
     # -- what is done ----------------------------------------------------------------------------
 
@@ -64,6 +92,7 @@ class Lane:
         if position in self._open:
             del self._open[position]
             self._highest = max(self._highest, position)
+            self._past.handled += 1
             self.is_dirty = True
 
     def pass_to(self, position: int) -> None:
@@ -75,11 +104,28 @@ class Lane:
         """Whether it has been read as far as by whoever had it before."""
         return self.read_to >= self._known_to
 
-    def mark(self, *, last: bool = False) -> LaneMark:
-        """What is to be kept of it; the last time it goes to whoever takes it."""
-        self.is_dirty = False
+    @property
+    def has_passed(self) -> bool:
+        """Whether it has read past events of other lanes, beyond what is written of it."""
+        return self._passed_to > self.cursor
+
+    @property
+    def _passed_to(self) -> int:
+        """Where its next event stands, but one: what lies between is other lanes', or done."""
         first = next(iter(self._open), None)
-        self.cursor = max(self.cursor, self.read_to if first is None else first - 1)
+        return self.read_to if first is None else first - 1
+
+    def mark(self, *, now_ms: int, end: int, is_given_up: bool = False) -> LaneMark:
+        """What is to be kept of it; given up, it goes to whoever takes it.
+
+        `end` is the last position in the stream, as far as that is known.
+        """
+        self.is_dirty = False
+        self.cursor = max(self.cursor, self._passed_to)
+        past = self._past
+        if not self._open or not past.kept or past.handled > past.kept[-1].handled:
+            # Else it has only passed what is others', and its own events are as they were.
+            past.note(self.cursor, now_ms=now_ms, end=end)
         done: list[int] = []
         at = self.cursor + 1
         for position in self._open:
@@ -94,7 +140,10 @@ class Lane:
         for start, end in self._before:
             if end > self.read_to:
                 done += (max(start, self.read_to + 1), end)
-        return LaneMark(self.cursor, tuple(done), self._row.subscription, self._row.lane, last)
+        row = self._row
+        return LaneMark(
+            self.cursor, tuple(done), row.subscription, row.lane, row.generation, past.kept, is_given_up
+        )
 
     # -- what is in hand -------------------------------------------------------------------------
 

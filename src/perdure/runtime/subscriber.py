@@ -82,6 +82,10 @@ class Subscriber:
         quiet = not (has_moved or self._done) and self._along.is_quiet
         return quiet and self._behind.is_quiet and self._stand.is_quiet
 
+    def holds(self, rows: list[LaneRow]) -> bool:
+        """Whether any of these lanes is in its hands."""
+        return any(row.lane in self._lanes for row in rows)
+
     # -- reading along ---------------------------------------------------------------------------
 
     def learn(self, stands: SubscriptionStanding) -> None:
@@ -119,6 +123,7 @@ class Subscriber:
         for lane in staying[most:]:
             lane.is_leaving = True
         self._forget_leaving()
+        self._along.turn()
         self._driver.committer.schedule()
         self._floor.let_on()
 
@@ -290,7 +295,7 @@ class Subscriber:
         )
         # The lane knows at once: the next commit's mark of it replaces the one that says so on disk.
         try:
-            await handling.run(lambda: lane.finish(event.position))
+            await handling.run(lambda: lane.finish(event.position), generation=lane.generation)
         except LeaseLost:
             self._stand.undone(event.position)
             return  # the lane is another worker's, and so is the event
@@ -386,6 +391,7 @@ class Subscriber:
         if holds or kind == DeadKind.BEHIND:
             self._behind.put(lane, key).is_halted |= kind != DeadKind.BEHIND
         now_ms = self._driver.clock.now_ms()
+        self._lanes[lane].is_dirty = True  # so that its mark says whether it is parked
         self._done.dead.append(
             DeadEvent(
                 self.row.number, event.position, lane, key, int(kind), attempts, failure, now_ms, int(holds)
@@ -420,11 +426,12 @@ class Subscriber:
         done, self._done = self._done, Done()
         batch.dead.extend(done.dead)
         batch.cleared.extend(done.cleared)
+        now_ms, end = self._driver.clock.now_ms(), self._along.end_of_stream
         for lane in leaving:
             del self._lanes[lane.number]
             self._behind.drop(lane.number)
-            batch.lanes.append(lane.mark(last=True))
-        batch.lanes.extend(lane.mark() for lane in dirty)
+            batch.lanes.append(lane.mark(now_ms=now_ms, end=end, is_given_up=True))
+        batch.lanes.extend(lane.mark(now_ms=now_ms, end=end) for lane in dirty)
         return lambda error: self._committed(done, error)
 
     def _committed(self, done: Done, error: Exception | None) -> None:
@@ -478,6 +485,12 @@ class Subscriber:
 
     async def stop(self) -> None:
         """The same, and wait for what handlers have to clean up."""
+        self._along.sweep()
         tasks = self.abandon()
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_MAY_TAKE_S)
+
+    async def make_way(self) -> None:
+        """Stop for another one, which has its lanes now: nothing of this one is written any more."""
+        self._driver.committer.fillers.remove(self._fill)
+        await self.stop()

@@ -42,6 +42,10 @@ class Served(Protocol):
         """The subscription's row says this: somebody may have resumed it, or redriven what it parked."""
         ...
 
+    def holds(self, rows: list[LaneRow]) -> bool:
+        """Whether any of these lanes is in its hands."""
+        ...
+
     def take(self, rows: list[LaneRow]) -> None:
         """Serve these lanes from now on."""
         ...
@@ -64,6 +68,10 @@ class Served(Protocol):
 
     async def stop(self) -> None:
         """Stop, and clean up."""
+        ...
+
+    async def make_way(self) -> None:
+        """Stop for another one, which has its lanes now: nothing of this one is written any more."""
         ...
 
 
@@ -92,18 +100,22 @@ class Subscriptions:
         """`news` gives the handlers, whenever there are others than before."""
         self._driver: Driver = weakref.proxy(driver)
         self._news = news
+        self._handlers: dict[int, Subscribing] = {}
         self._subscribers: dict[int, Served] = {}
         self._asked = 0
         """Subscriptions that are being made."""
         self._is_claiming = False
         self._claim_again = False
+        self._moved: dict[int, dict[int, LaneRow]] = {}
+        """Lanes of subscriptions that were sent elsewhere, while their handlers are being stopped."""
+        self._moving: set[asyncio.Task[None]] = set()
         driver.committer.on_events = self._look_at_what_was_appended
         driver.committer.on_written = self.look
 
     @property
     def is_quiet(self) -> bool:
         """Whether no event is under way."""
-        busy = self._is_claiming or self._asked
+        busy = self._is_claiming or self._asked or self._moved
         quiet = [subscriber.is_quiet for subscriber in self._subscribers.values()]  # each is asked
         return not busy and all(quiet)
 
@@ -171,6 +183,7 @@ class Subscriptions:
 
     def _serve(self, handler: Subscribing, row: SubscriptionRow) -> None:
         if row.number not in self._subscribers:
+            self._handlers[row.number] = handler
             self._subscribers[row.number] = handler.serve(self._driver, row)
 
     def _claim(self) -> None:
@@ -210,7 +223,7 @@ class Subscriptions:
         for row in found:
             by_subscription.setdefault(row.subscription, []).append(row)
         for number, rows in by_subscription.items():
-            self._subscribers[number].take(rows)
+            self._hand_over(number, rows)
         if self._claim_again:
             self._claim_again = False
             self._claim()
@@ -225,6 +238,31 @@ class Subscriptions:
         for number, share in shares.items():
             self._subscribers[number].keep(share)
 
+    def _hand_over(self, number: int, rows: list[LaneRow]) -> None:
+        """Deliver the events of these lanes. Those that were delivered already were sent elsewhere."""
+        subscriber = self._subscribers[number]
+        if number in self._moved:
+            self._moved[number].update((row.lane, row) for row in rows)
+        elif subscriber.holds(rows):
+            self._moved[number] = {row.lane: row for row in rows}
+            task = asyncio.get_running_loop().create_task(self._begin_anew(subscriber))
+            self._moving.add(task)
+            task.add_done_callback(self._moving.discard)
+        else:
+            subscriber.take(rows)
+
+    async def _begin_anew(self, old: Served) -> None:
+        """Go on at another place, once the handlers are stopped that are at the old one.
+
+        A place is of all lanes: those that the old one has and that are not given yet come next.
+        """
+        number = old.row.number
+        new = self._subscribers[number] = self._handlers[number].serve(self._driver, old.row)
+        await old.make_way()
+        rows = self._moved.pop(number)
+        if not self._driver.stopped:
+            new.take(list(rows.values()))
+
     async def drain(self, seconds: float) -> None:
         """Begin no more, and wait for the handlers that run; so many seconds at most."""
         with suppress(TimeoutError):
@@ -238,7 +276,7 @@ class Subscriptions:
 
     async def stop(self) -> None:
         """Stop handlers; what is done will be written with the last commit."""
-        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers.values()))
+        await asyncio.gather(*(one.stop() for one in self._subscribers.values()), *self._moving)
 
 
 def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow | DefinitionError:

@@ -27,6 +27,7 @@ from ..core.events import (
     SubscriptionRow,
     SubscriptionStanding,
 )
+from ..core.positions import gone_below
 from ..core.windows import (
     Fold,
     LaneRows,
@@ -41,6 +42,7 @@ from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .clock import Armed
+from .lanes import Past
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -111,12 +113,22 @@ class _Lane:
         self.is_leaving = False
         """Whether it is given up with the next commit."""
         self.results: dict[str, list[NewEvent]] = {}
+        self.past = Past(row.history)
+        self._generation = row.generation
 
     def change(self, subscription: int) -> WindowChange:
         """What is to be written; from now on there is nothing."""
         rows, gone = self.windows.take_changed()
         results, self.results = list(self.results.items()), {}
-        return WindowChange(subscription, self.number, [self.windows.time], rows, gone, results)
+        return WindowChange(
+            subscription, self.number, [self.windows.time], rows, gone, results, self._generation
+        )
+
+    def mark(self, subscription: int, *, now_ms: int, end: int) -> LaneMark:
+        """Where it is; `end` is the last position in the stream, as far as that is known."""
+        self.marked, self.is_dirty = self.cursor, False
+        past = self.past.note(self.cursor, now_ms=now_ms, end=end)
+        return LaneMark(self.cursor, (), subscription, self.number, self._generation, past, self.is_leaving)
 
 
 class Windower:
@@ -131,6 +143,10 @@ class Windower:
         self._lanes: dict[int, _Lane] = {}
         self._after = 0
         """The stream has been read up to here, for the lane that is least far."""
+        self._end = 0
+        """The last position in the stream, when it was read."""
+        self._is_lost = False
+        """Whether the next events have been let go by the stream: then a person must say where to go on."""
         self._loading = 0
         self._is_reading = False
         self._look_again = False
@@ -167,6 +183,10 @@ class Windower:
         """Only that it was looked at is known: what was parked is in no window."""
         self._edition = stands.edition
 
+    def holds(self, rows: list[LaneRow]) -> bool:
+        """Whether any of these lanes is in its hands."""
+        return any(row.lane in self._lanes for row in rows)
+
     def take(self, rows: list[LaneRow]) -> None:
         """Go on with these lanes, once what is kept of their windows is read."""
         self._loading += 1
@@ -196,7 +216,7 @@ class Windower:
 
     def look(self) -> None:
         """See whether there is something new, or has been silence for long."""
-        if self._paused or not self._lanes:
+        if self._paused or self._is_lost or not self._lanes:
             return
         if self._is_reading or self._unwritten >= _UNWRITTEN_MAX:
             self._look_again = True
@@ -215,6 +235,12 @@ class Windower:
         if isinstance(page, StoreError):
             self._driver.complain(page, f"reading stream {self._definition.stream!r}")
             return
+        if page.gone > after:
+            self._is_lost = True
+            lost = gone_below(f"{self.row.stream}/{self.row.name}", after, page.gone)
+            self._driver.complain(lost, f"reading stream {self.row.stream!r}")
+            return
+        self._end = page.last
         # A lane that was taken up meanwhile may be less far than where this page begins.
         lanes = {
             number: lane
@@ -269,6 +295,7 @@ class Windower:
 
     def _take(self, event: EventRow, lane: _Lane) -> None:
         lane.cursor = event.position
+        lane.past.handled += 1
         self._note(lane)
         if event.damage:
             self._park(event, lane, DeadKind.UNREADABLE, StoreCorrupt(event.damage))
@@ -324,15 +351,14 @@ class Windower:
         if not self._unfilled:
             return None
         filled, self._unfilled = self._unfilled, 0
-        number = self.row.number
+        number, now_ms = self.row.number, self._driver.clock.now_ms()
         batch.dead.extend(self._dead)
         self._dead = []
         for lane in list(self._lanes.values()):
             if lane.is_dirty:
                 batch.windows.append(lane.change(number))
             if lane.is_dirty or lane.cursor - lane.marked > _MARK_EVERY:
-                batch.lanes.append(LaneMark(lane.cursor, (), number, lane.number, lane.is_leaving))
-                lane.marked, lane.is_dirty = lane.cursor, False
+                batch.lanes.append(lane.mark(number, now_ms=now_ms, end=self._end))
             if lane.is_leaving:
                 del self._lanes[lane.number]
         return partial(self._committed, filled)
@@ -360,4 +386,9 @@ class Windower:
 
     async def stop(self) -> None:
         """The same."""
+        self.abandon()
+
+    async def make_way(self) -> None:
+        """Stop for another one, which has its lanes now: nothing of this one is written any more."""
+        self._driver.committer.fillers.remove(self._fill)
         self.abandon()

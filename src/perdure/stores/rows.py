@@ -140,6 +140,8 @@ class Handling(msgspec.Struct):
     was_on_disk: bool = False
     """Whether the event was redriven, or in line: its lane is past it, and its row there is to go."""
     failed: Exception | None = None
+    generation: int = 0
+    """Of the lane, as the worker knows it."""
 
 
 class MoveMark(NamedTuple):

@@ -34,6 +34,7 @@ from .rows import Lease
 
 if TYPE_CHECKING:
     from ..core.event_time import LaneTime
+    from ..core.standing import Head, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
     from ..core.windows import LaneRows
 
 LANES = 16
@@ -74,7 +75,8 @@ class StreamStore(Protocol):
 
         Up to the worker's share: the lanes, divided by the workers that serve the subscription,
         rounded up. Who claims serves it, as long as its lease lasts. Those of `whole` are not shared:
-        all goes to the worker that has served longest. Ends the leases of workers that are dead.
+        all goes to the worker that has served longest. Lanes of this lease that were sent elsewhere
+        since it took them are given, too, whatever the share. Ends the leases of workers that are dead.
         """
         ...
 
@@ -113,7 +115,8 @@ class StreamStore(Protocol):
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """Events of a stream above a position, in order; none of a stream that nobody appended to.
 
-        One that is damaged is there, and says so.
+        One that is damaged is there, and says so. Nothing is given to who asks for some that have been let
+        go: then the page's `gone` is above `after`.
         """
         ...
 
@@ -160,8 +163,57 @@ class StreamStore(Protocol):
         """How far event time is in its lanes, and how many windows wait there for more."""
         ...
 
+    def stand(self, subscription: int, *, since_ms: int) -> SubscriptionStand | None:
+        """How far a subscription is, and how much was appended since that time; None if it is gone."""
+        ...
 
-def lane_of(event: EventRow, lanes: int) -> int:
+    def span(self, stream: str, *, since_ms: int) -> StreamSpan:
+        """What a stream keeps, and where in it a time stands.
+
+        Exact while append times grow along the stream. Where clocks of processes differ, events that
+        were appended before may be among those that follow; one that was appended since is missed only if
+        a thousand others stand between it and those of its time.
+        """
+        ...
+
+    def find(self, stream: str, *, source: str, id: str) -> int | None:
+        """Where the event stands that was appended with this id; None if it is not kept."""
+        ...
+
+    def weigh(self, subscription: int, position: int) -> Move | None:
+        """What it would do to let a subscription go on behind a position; None if it is gone."""
+        ...
+
+    def seek(self, subscription: int, position: int, *, now_ms: int, who: str, reason: str) -> int | None:
+        """Let a subscription go on behind a position, with all its lanes.
+
+        What is parked above it is parked no more. What workers have in hand of it is marked no more:
+        they find their lanes again by `claim_lanes`. Gives the stream's `gone`: if that is above
+        `position`, nothing was written. None if the subscription is gone. Raises StoreMoved.
+        """
+        ...
+
+    def seeks(self, subscription: int, *, limit: int) -> list[SeekRow]:
+        """Where a subscription has been sent, the latest first."""
+        ...
+
+    def unsubscribe(self, subscription: int) -> str:
+        """Remove a subscription, with what it has parked. Raises StoreMoved.
+
+        Gives the worker that has some of its lanes, if one has: then nothing was removed.
+        """
+        ...
+
+    def let_go(self, rule: KeepRule, *, now_ms: int, limit: int) -> int:
+        """Remove what a stream need not keep any more, the oldest first; gives how many, at most `limit`.
+
+        Events that are parked are kept until they are parked no more. Cheap when there is nothing.
+        Raises StoreMoved.
+        """
+        ...
+
+
+def lane_of(event: EventRow | Head, lanes: int) -> int:
     """The lane that an event goes through: that of its key, or any where it has none."""
     return lane_of_key(event.key, event.position, lanes)
 

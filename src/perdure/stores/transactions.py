@@ -71,8 +71,8 @@ def do_handlings(
             stands[place], done[place] = stand(*place), set()
         before = stands[place]
         handling.failed = None
-        if before is None:
-            handling.failed = LeaseLost("The event's lane is another worker's. Nothing was written.")
+        if before is None or before.generation != handling.generation:
+            handling.failed = LeaseLost("The event's lane is elsewhere now. Nothing was written.")
         elif handling.was_on_disk:
             if event not in cleared and is_due(*event) and _is_done(handling, connection, savepoint):
                 cleared[event] = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..blocks.handler import Handler
     from ..blocks.stream import Stream
     from .cloudevents import CloudEvent
+    from .lagging import Lag
     from .subscription import Subscription
 
 E = TypeVar("E")
@@ -183,6 +184,15 @@ class Streaming(ABC):
         if self._backlog is None:
             self._backlog = Backlog()
         return self._backlog
+
+    async def lags(self) -> list[Lag]:
+        """How far all handlers are behind, by stream and name; see `Subscription.lag`."""
+        from .lagging import read_lag
+
+        door = self.door
+        rows = await door.read(lambda store: store.streams.subscriptions())
+        found = [await read_lag(door, row) for row in rows if not row.is_intake]
+        return [lag for lag in found if lag is not None]
 
     def _draw(self) -> str:
         return self.door.source.bytes(16).hex()

@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..blocks.event import position_number, position_text
 from ..codec.json import encode
 from ..core.events import Author, DeadFilter, EventRow, Redriven, Standing, SubscriptionRow
+from ..core.positions import place_at, position_text
 from ..doors import Door
 from ..errors import NotParked
 from .parked import (
@@ -74,7 +74,7 @@ class DeadLetters(ABC):
         position of the page before. What a person has redriven is not parked while it is on its way.
         """
         row, wanted = await self._row(), DeadFilter((), key, kind_of(reason))
-        last = 0 if after is None else position_number(after)
+        last = 0 if after is None else place_at(after)
         dead = await self._door().read(
             lambda store: store.streams.dead.events(row.number, wanted, after=last, limit=limit)
         )
@@ -82,7 +82,7 @@ class DeadLetters(ABC):
 
     async def show(self, position: str) -> ParkedDetails:
         """One parked event: its id, type, payload, last error, what people did to it. Raises NotParked."""
-        row, place = await self._row(), position_number(position)
+        row, place = await self._row(), place_at(position)
         dead, event, notes = await self._door().read(
             lambda store: (
                 store.streams.dead.events(row.number, DeadFilter((place,)), limit=1),
@@ -103,7 +103,7 @@ class DeadLetters(ABC):
         no JSON, and NotDecodable for what the handler could not read, where the handler itself is at hand.
         """
         payload = encode(data, f"event {position} of stream {self.stream!r}")
-        row, place, author = await self._row(), position_number(position), self._author(by, reason)
+        row, place, author = await self._row(), place_at(position), self._author(by, reason)
         if self._decode is not None:
             event = await self._door().read(lambda store: store.streams.dead.event(row.number, place))
             self._decode((event or _NO_EVENT)._replace(payload=payload))
@@ -185,7 +185,7 @@ class DeadLetters(ABC):
     def _filter(self, positions: Iterable[str] | str | None, key: str | None) -> DeadFilter:
         if positions is None:
             return DeadFilter((), key)
-        places = tuple(position_number(position) for position in _listed(positions))
+        places = tuple(place_at(position) for position in _listed(positions))
         return DeadFilter(places or (0,), key)  # none at all is not all
 
     def _author(self, by: str, reason: str) -> Author:

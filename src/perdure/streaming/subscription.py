@@ -9,9 +9,11 @@ from ..doors import Door
 from ..errors import SubscriptionNotFound
 from .dead_letters import DeadLetters
 from .event_time import EventTime, event_time
+from .lagging import Measured
+from .seeking import Seekable
 
 
-class Subscription(DeadLetters):
+class Subscription(Measured, Seekable, DeadLetters):
     """A handle on the place of a handler in its stream; made by `client.subscription`."""
 
     def __init__(
@@ -35,7 +37,8 @@ class Subscription(DeadLetters):
 
     async def _row(self) -> SubscriptionRow:
         stream, name = self.stream, self.name
-        rows = await self._door().read(lambda store: store.streams.subscriptions())
+        found = await self._door().read(lambda store: store.streams.subscriptions())
+        rows = [row for row in found if not row.is_intake]
         for row in rows:
             if (row.stream, row.name) == (stream, name):
                 return row

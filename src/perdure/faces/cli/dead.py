@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...blocks.event import position_number
 from ...client import Client
 from ...errors import PerdureError
+from ...streaming.dead_letters import place_at
 from ...streaming.parked import kind_of
 from .endings import BadInput, ExitCode, with_client
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_json
@@ -265,7 +265,7 @@ def _check_words(positions: Iterable[str] = (), reason: str | None = None) -> No
     try:
         kind_of(reason)
         for position in positions:
-            position_number(position)
+            place_at(position)
     except PerdureError as error:
         raise BadInput(error.what, hint=error.hint) from error
 

@@ -54,7 +54,7 @@ class _Part:
         """Of each event, which of the fresh ones it is, and whether it repeats it."""
         first: dict[bytes, int] = {}
         for place, event in enumerate(append.events):
-            identity = identity_of(append.stream, event) if event.is_resent else None
+            identity = identity_of(append.stream, event.source, event.id) if event.is_resent else None
             twin = first.get(identity) if identity is not None else None
             if twin is None:
                 if identity is not None:
@@ -197,9 +197,9 @@ def stream_number(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def identity_of(stream: str, event: NewEvent) -> bytes:
+def identity_of(stream: str, source: str, event_id: str) -> bytes:
     """The one name of an event."""
-    name = json.dumps((stream, event.source, event.id)).encode()
+    name = json.dumps((stream, source, event_id)).encode()
     return blake2b(name, digest_size=16).digest()
 
 

@@ -20,6 +20,7 @@ from ...core.events import (
     Deed,
     DueEvents,
     EventRow,
+    LaneMark,
     LaneWatch,
     Redriven,
     Standing,
@@ -152,17 +153,21 @@ class DeadLetters:
         self._gate.check(asked)
 
 
-def write_dead(link: Link, events: Sequence[DeadEvent]) -> None:
-    """Send events that are parked, or put in line; what was due behind one that holds is parked, too."""
+def write_dead(link: Link, events: Sequence[DeadEvent], marks: Sequence[LaneMark], *, lease: int) -> None:
+    """Send events that are parked, or put in line; what was due behind one that holds is parked, too.
+
+    But for those of lanes whose marks are refused.
+    """
+    known = {(mark.subscription, mark.lane): mark.generation for mark in marks}
     last = {(one.subscription, one.position): one for one in events}
     behind = [one for one in last.values() if one.kind == DeadKind.BEHIND]
     failed = [one for one in last.values() if one.kind != DeadKind.BEHIND]
     link.run("share_editions", numbers(sorted({one.subscription for one in events})))
     if failed:
-        link.run("insert_dead", *_columns(failed))
-        link.run("halt_keys", *_columns(failed))
+        link.run("insert_dead", *_columns(failed, known), lease)
+        link.run("halt_keys", *_columns(failed, known), lease)
     if behind:
-        link.run("insert_behind", *_columns(behind))
+        link.run("insert_behind", *_columns(behind, known), lease)
 
 
 def clear_dead(link: Link, places: Sequence[tuple[int, int]]) -> None:
@@ -204,11 +209,12 @@ def count_crashes(
     return watches
 
 
-def _columns(events: Sequence[DeadEvent]) -> tuple[Any, ...]:
+def _columns(events: Sequence[DeadEvent], known: dict[tuple[int, int], int]) -> tuple[Any, ...]:
     of, places, lanes, keys, kinds, attempts, failures, at_ms, holds, *_ = zip(*events, strict=True)
     return (
         numbers(of), numbers(places), numbers(lanes), texts(keys), numbers(kinds), numbers(attempts),
         payloads(failures), numbers(at_ms), numbers(holds),
+        numbers(known.get((one.subscription, one.lane)) for one in events),
     )  # fmt: skip
 
 

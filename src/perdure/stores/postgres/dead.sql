@@ -8,9 +8,18 @@ SELECT 1 FROM {s}.subscription WHERE number = ANY ($1::int8[]) FOR SHARE
 -- name: bump_edition
 UPDATE {s}.subscription SET edition = edition + 1 WHERE number = $1 RETURNING edition
 
+-- Not those of lanes whose marks were refused: the generation is that of the mark, which may have given the lane up.
 -- name: given_dead
-unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::int8[], $9::int8[])
-AS given (subscription, pos, lane, key, kind, attempts, failure, at_ms, holds)
+(
+    SELECT * FROM unnest(
+        $1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::int8[], $9::int8[],
+        $10::int8[]
+    ) AS one (subscription, pos, lane, key, kind, attempts, failure, at_ms, holds, generation)
+    WHERE one.generation IS NULL OR EXISTS (
+        SELECT 1 FROM {s}.lane WHERE lane.subscription = one.subscription AND lane.lane = one.lane
+        AND lane.generation = one.generation AND lane.lease IN (0, $11)
+    )
+) AS given
 
 -- name: insert_dead
 INSERT INTO {s}.dead (subscription, pos, lane, key, kind, attempts, failure, at_ms, holds, due)

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from ...core.events import LaneMark
 from ...errors import StepError
 from ..base import Batch
+from ..standing import read_history
 from ..transactions import Handled, do_handlings, do_transactions
 from .connection import Link
 from .dead import is_due
@@ -47,7 +48,10 @@ def _stand(link: Link, subscription: int, lane: int, *, lease: int) -> LaneMark 
     if link.connection.info.transaction_status != TransactionStatus.INTRANS:
         return None  # a step has ended the transaction: all is undone
     found = link.rows("lane_stand", subscription, lane, lease)
-    return LaneMark(found[0][0], tuple(found[0][1]), subscription, lane) if found else None
+    if not found:
+        return None
+    cursor, done, generation, history = found[0]
+    return LaneMark(cursor, tuple(done), subscription, lane, generation, read_history(history))
 
 
 @contextmanager

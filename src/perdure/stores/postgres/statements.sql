@@ -148,8 +148,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 -- What a glance finds: up to where messages are settled; the leases that are free; how many others are held; whether
 -- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
 -- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free, or the lease has
--- more than its share of those of $12, or one of $9 stands otherwise than in the edition in $13; whether a stream
--- of $10 goes on after its position in $11.
+-- more than its share of those of $12, or one of its own was sent elsewhere, or one of $9 stands otherwise than in the
+-- edition in $13; whether a stream of $10 goes on after its position in $11.
 -- name: seen
 {settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
     (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
@@ -164,7 +164,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
     ),
     EXISTS (
         SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($9::int8[])
-        AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
+        AND (lane.lease = $4 AND lane.taken <> lane.generation
+            OR NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held))
     ) OR EXISTS (
         SELECT 1 FROM unnest($12::int8[]) AS shared (number) WHERE (
             SELECT count(*) FROM {s}.lane WHERE lane.subscription = shared.number AND lane.lease = $4

@@ -47,13 +47,13 @@ from .connection import Database, Link
 from .ear import Ear
 from .gate import Gate
 from .jobs import Jobs
+from .lagging import LaggingStreams
 from .lease import Leases
 from .messages import MessageReader
 from .migrating import prepare, schema_number
 from .moving import Moves
 from .place import find_place
 from .read import Reader
-from .streams import Streams
 from .windows import results_of
 from .write import Written, remove_ended, write_batch, write_submission
 
@@ -66,6 +66,7 @@ _STATEMENTS = "\n".join(
         "schemas.sql",
         "windows.sql",
         "dead.sql",
+        "lag.sql",
         "moving.sql",
     )
 )
@@ -104,7 +105,7 @@ class PostgresStore:
         self._reader = Reader(self._database, sql)
         self._borrowing = Borrowing(self._database, sql)
         self._messages = MessageReader(self._database)
-        self._streams = Streams(self._database, self._leases, self._gate, self._borrowing)
+        self._streams = LaggingStreams(self._database, self._leases, self._gate, self._borrowing)
         self._moves = Moves(self._database, self._leases, self._reader, self._gate)
         self.streams: StreamStore = self._streams
         self._checks = [name for name in sql if name.startswith("check_")]

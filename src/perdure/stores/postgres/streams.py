@@ -28,6 +28,7 @@ from ...core.windows import LaneRows
 from ...errors import StoreError, StreamError
 from ..base import Lease
 from ..correlation import Found, Wanted
+from ..standing import read_history, write_history
 from ..streams import lane_of_key
 from .appending import Appends, stream_number
 from .arrays import numbers, texts
@@ -118,9 +119,14 @@ class Streams(Schemas):
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """See `StreamStore.events`."""
-        horizon, rows = self._database.read(lambda link: _look(link, stream_number(stream), after, limit))
+        horizon, rows, gone, last = self._database.read(
+            lambda link: _look(link, stream_number(stream), after, limit)
+        )
+        if gone > after:
+            return EventPage([], after, gone=gone, last=last)
         settled = [EventRow(*row) for row in rows if row[0] <= horizon]
-        return EventPage(settled, settled[-1].position if settled else after, len(settled) < len(rows))
+        held_back = len(settled) < len(rows)
+        return EventPage(settled, settled[-1].position if settled else after, held_back, gone, last)
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
         """See `StreamStore.dead_events`."""
@@ -159,7 +165,9 @@ class Streams(Schemas):
             self._gate.check(asked)
             made = link.rows("insert_subscription", number, name, lanes)
             if made:
-                cursor, done = (0, {}) if from_start else _end_of(link, number, lanes)
+                # Held, so that nothing is let go of before the subscription is there.
+                ((gone,),) = link.rows("hold_stream", number)
+                cursor, done = (gone, {}) if from_start else _end_of(link, number, lanes)
                 numbers_of = numbers(range(lanes))
                 passed = texts(_array(done.get(lane, ())) for lane in range(lanes))
                 link.rows("insert_lanes", made[0][0], cursor, numbers_of, passed)
@@ -190,7 +198,7 @@ class Streams(Schemas):
                 taken = link.run("claim_lanes", wanted, lease.number, numbers(whole))
             claimed = taken.fetchall()
             parked = link.rows("dead_keys", numbers({row[0] for row in claimed})) if claimed else []
-            stands = [(*row[:2], *row[4:]) for row in claimed]
+            stands = [(*row[:2], *row[4:6]) for row in claimed]
             return claimed, parked, count_crashes(link, stands, lease=lease.number), busy
 
         rows, keys, watches, busy = self._database.write(
@@ -202,15 +210,11 @@ class Streams(Schemas):
             parked.setdefault((number, lane), []).append(key)
         return [
             LaneRow(
-                number,
-                lane,
-                cursor,
-                tuple(done),
-                tuple(parked.get((number, lane), ())),
-                watches.get((number, lane)),
+                number, lane, cursor, tuple(done), tuple(parked.get((number, lane), ())),
+                watches.get((number, lane)), generation, read_history(history),
             )
-            for number, lane, cursor, done, *_ in sorted(rows, key=lambda row: row[:2])
-        ]
+            for number, lane, cursor, done, _, _, generation, history in sorted(rows, key=lambda row: row[:2])
+        ]  # fmt: skip
 
     def shares(
         self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
@@ -221,22 +225,24 @@ class Streams(Schemas):
 
 
 def write_lanes(link: Link, marks: Sequence[LaneMark], *, lease: int) -> None:
-    """Send how far lanes are; one that is another's now is left alone."""
-    last = {(mark.subscription, mark.lane): mark for mark in marks}
-    cursors, done, subscriptions, lanes, given_up = zip(*last.values(), strict=True)
+    """Send how far lanes are. One that is another's now, or was sent elsewhere, is left alone."""
+    last = {(mark.subscription, mark.lane, mark.generation): mark for mark in marks}
+    cursors, done, subscriptions, lanes, generations, histories, given_up = zip(*last.values(), strict=True)
     link.run(
         "mark_lanes", numbers(cursors), texts(map(_array, done)), numbers(subscriptions), numbers(lanes),
-        numbers(given_up), lease,
+        numbers(generations), texts(map(write_history, histories)), numbers(given_up), lease,
     )  # fmt: skip
 
 
-def _look(link: Link, stream: int, after: int, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+def _look(link: Link, stream: int, after: int, limit: int) -> tuple[int, list[tuple[Any, ...]], int, int]:
     with link.sending():
         # The horizon first: it must not be newer than what is found.
         asked = link.run("stream_horizon")
         found = link.run("events_after", stream, after, limit)
+        ends = link.run("stream_ends", stream)
     ((horizon,),) = asked.fetchall()
-    return horizon, found.fetchall()
+    ((gone, last),) = ends.fetchall()
+    return horizon, found.fetchall(), gone, last
 
 
 def _end_of(link: Link, stream: int, lanes: int) -> tuple[int, dict[int, list[int]]]:

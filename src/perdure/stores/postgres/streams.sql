@@ -29,6 +29,14 @@ SELECT ((pg_snapshot_xmin(pg_current_snapshot())::text::int8 + ahead) << 20) - 1
 SELECT pos, id, source, type, version, key, time_ms, at_ms, trace, payload FROM {s}.event
 WHERE stream = $1 AND pos > $2 ORDER BY pos LIMIT $3
 
+-- Asked for after the events: what is missing there was gone when this was read.
+-- name: stream_ends
+SELECT coalesce((SELECT gone FROM {s}.stream WHERE number = $1), 0),
+    coalesce((SELECT max(pos) FROM {s}.event WHERE stream = $1), 0)
+
+-- name: hold_stream
+SELECT gone FROM {s}.stream WHERE number = $1 FOR SHARE
+
 -- name: last_event
 SELECT max(pos) FROM {s}.event WHERE stream = $1 AND pos <= $2
 
@@ -65,7 +73,8 @@ WHERE lane.subscription = ANY ($1::int8[]) AND NOT EXISTS (SELECT 1 FROM {s}.lea
 -- name: lanes_to_claim
 SELECT EXISTS (
         SELECT 1 FROM {s}.lane WHERE lane.subscription = ANY ($1::int8[])
-        AND NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held)
+        AND (lane.lease = $2::int8 AND lane.taken <> lane.generation
+            OR NOT EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = lane.lease AND lease.held))
     ),
     EXISTS (
         SELECT 1 FROM unnest($1::int8[]) AS wanted (number)
@@ -99,28 +108,37 @@ FROM {s}.subscription CROSS JOIN LATERAL (
 ) AS served
 WHERE subscription.number = ANY ($1::int8[])
 
--- Of two that claim the same at once, one has the row and the other passes it over: nobody waits.
+-- Those of its own that were sent elsewhere, and free ones up to its share. Of two that claim the same at once, one has
+-- the row and the other passes it over: nobody waits.
 -- name: claim_lanes
-WITH taken AS (
+WITH moved AS (
+    SELECT lane.subscription, lane.lane, lane.lease FROM {s}.lane
+    WHERE lane.subscription = ANY ($1::int8[]) AND lane.lease = $2::int8 AND lane.taken <> lane.generation
+    FOR UPDATE SKIP LOCKED
+), free AS (
     SELECT free.subscription, free.lane, free.lease FROM ({shares}) AS shared CROSS JOIN LATERAL (
         SELECT lane.subscription, lane.lane, lane.lease FROM {s}.lane
         WHERE lane.subscription = shared.number AND lane.lease = ANY (ARRAY({free_of_lanes}))
         ORDER BY lane.lane LIMIT greatest(shared.share - shared.own, 0) FOR UPDATE SKIP LOCKED
     ) AS free
 )
-UPDATE {s}.lane SET lease = $2 FROM taken WHERE lane.subscription = taken.subscription AND lane.lane = taken.lane
+UPDATE {s}.lane SET lease = $2, taken = generation
+FROM (SELECT * FROM moved UNION ALL SELECT * FROM free) AS taken
+WHERE lane.subscription = taken.subscription AND lane.lane = taken.lane
 RETURNING lane.subscription, lane.lane, lane.cursor, lane.done, lane.watch,
-    EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = taken.lease AND lease.crashed)
+    EXISTS (SELECT 1 FROM {s}.lease WHERE lease.number = taken.lease AND lease.crashed),
+    lane.generation, lane.history
 
 -- name: mark_lanes
-UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[],
+UPDATE {s}.lane SET cursor = given.cursor, done = given.done::int8[], history = given.history,
     lease = CASE given.is_given_up WHEN 0 THEN lane.lease ELSE 0 END
-FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::int8[])
-    AS given (cursor, done, subscription, lane, is_given_up)
-WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.lease = $6
+FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::int8[], $6::text[], $7::int8[])
+    AS given (cursor, done, subscription, lane, generation, history, is_given_up)
+WHERE lane.subscription = given.subscription AND lane.lane = given.lane AND lane.generation = given.generation
+AND lane.lease = $8
 
 -- name: lane_stand
-SELECT cursor, done FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3
+SELECT cursor, done, generation, history FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3
 
 -- name: any_stream
 SELECT EXISTS (SELECT 1 FROM {s}.stream)

@@ -27,14 +27,15 @@ class Windows:
         self._link = link
         self._changes = changes
         self._send = send
-        places = {change[:2] for change in changes}
-        subscriptions, lanes = zip(*sorted(places), strict=True)
-        self._asked = link.run("lanes_of_lease", numbers(subscriptions), numbers(lanes), lease)
+        subscriptions, lanes, generations = zip(*sorted({_place(change) for change in changes}), strict=True)
+        self._asked = link.run(
+            "lanes_of_lease", numbers(subscriptions), numbers(lanes), numbers(generations), lease
+        )
 
     def finish(self) -> None:
         """Write what is of these."""
         ours = set(self._asked.fetchall())
-        changes = [change for change in self._changes if change[:2] in ours]
+        changes = [change for change in self._changes if _place(change) in ours]
         results = results_of(changes)
         appends = None
         with self._link.sending():
@@ -89,6 +90,10 @@ class Windows:
                 numbers(starts),
                 numbers(places),
             )
+
+
+def _place(change: WindowChange) -> tuple[int, int, int]:
+    return change.subscription, change.lane, change.generation
 
 
 def _renamed(append: Append, clash: Clash) -> Append:

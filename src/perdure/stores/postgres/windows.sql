@@ -1,11 +1,11 @@
 -- The statements of windows over event time; they may use the blocks of statements.sql.
 
--- Of lanes that are given, those of a lease.
+-- Of lanes that are given, those of a lease which were not sent elsewhere; nor are they before the commit.
 -- name: lanes_of_lease
-SELECT lane.subscription, lane.lane FROM {s}.lane
-JOIN unnest($1::int8[], $2::int8[]) AS given (subscription, lane)
-ON lane.subscription = given.subscription AND lane.lane = given.lane
-WHERE lane.lease = $3
+SELECT lane.subscription, lane.lane, lane.generation FROM {s}.lane
+JOIN unnest($1::int8[], $2::int8[], $3::int8[]) AS given (subscription, lane, generation)
+ON lane.subscription = given.subscription AND lane.lane = given.lane AND lane.generation = given.generation
+WHERE lane.lease = $4 ORDER BY lane.subscription, lane.lane FOR UPDATE OF lane
 
 -- name: put_lane_times
 INSERT INTO {s}.lane_time

@@ -228,7 +228,7 @@ def _write_lanes(link: Link, batch: Batch, handled: Handled, *, lease: int) -> N
     if batch.lanes or handled.marks:
         write_lanes(link, [*batch.lanes, *handled.marks], lease=lease)
     if batch.dead:
-        write_dead(link, batch.dead)
+        write_dead(link, batch.dead, [*batch.lanes, *handled.marks], lease=lease)
     if batch.cleared or handled.cleared:
         clear_dead(link, [*batch.cleared, *handled.cleared])
 

@@ -20,6 +20,7 @@ _FILES: Final = (
     "schemas.sql",
     "windows.sql",
     "dead.sql",
+    "lag.sql",
 )
 
 SQL: Final = load_statements(

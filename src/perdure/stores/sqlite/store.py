@@ -43,11 +43,11 @@ from .check import find_wrongs
 from .claims import Claims
 from .connection import Database, find_place
 from .jobs import Jobs
+from .lagging import LaggingStreams
 from .lease import Leases
 from .marks import read_mark
 from .moving import Moves
 from .read import Reader
-from .streams import Streams
 from .write import remove_ended, write_batch, write_submission
 
 
@@ -76,7 +76,7 @@ class SqliteStore:
         self._reader = Reader(self._database)
         self._jobs = Jobs(self._database, self._leases)
         self._moves = Moves(self._database, self._leases, self._reader, self._jobs)
-        self.streams = Streams(self._database, self._leases)
+        self.streams = LaggingStreams(self._database, self._leases)
 
     def listen(self, heard: Callable[[], None]) -> bool:
         return False

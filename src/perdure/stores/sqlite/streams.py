@@ -30,6 +30,7 @@ from ...core.events import (
 from ..base import Lease
 from ..correlation import Found, Wanted
 from ..moves import refuse_closed
+from ..standing import read_history, write_history
 from ..streams import share_of
 from . import blobs
 from .awaiting import Correlation, ask_for, correlations_of, tell_waiting
@@ -77,7 +78,6 @@ class Streams(Schemas):
     def __init__(self, database: Database, leases: Leases) -> None:
         self._database = database
         self._leases = leases
-        self._numbers: dict[str, int] = {}
         self.dead = DeadLetters(database)
 
     def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
@@ -87,9 +87,9 @@ class Streams(Schemas):
             known = connection.execute(_SUBSCRIPTION, (stream, name)).fetchone()
             if known is not None:
                 return SubscriptionRow._make(known)
-            number, last = _number_of(connection, stream)
+            number, last, gone = _number_of(connection, stream)
             made: Any = connection.execute(_INSERT_SUBSCRIPTION, (number, name, lanes)).get
-            cursor = 0 if from_start else last
+            cursor = gone if from_start else last
             connection.executemany(_INSERT_LANE, [(made, lane, cursor) for lane in range(lanes)])
         return SubscriptionRow(made, stream, name, lanes)
 
@@ -116,21 +116,17 @@ class Streams(Schemas):
             rows: list[Any] = []
             for number in subscriptions:
                 share, own = _share(connection, lease, number, is_whole=number in whole)
-                if own < share:
-                    count_crashes(connection, number, share - own)
-                    rows += connection.execute(_CLAIM_LANES, (number, share - own, lease.number)).fetchall()
+                more = max(0, share - own)
+                count_crashes(connection, number, more)
+                rows += connection.execute(_CLAIM_LANES, (number, more, lease.number)).fetchall()
             parked = {number: _parked_keys(connection, number) for number in {row[0] for row in rows}}
         return [
             LaneRow(
-                number,
-                lane,
-                cursor,
-                tuple(json.loads(done)),
-                tuple(parked[number].get(lane, ())),
-                read_watch(watch),
+                number, lane, cursor, tuple(json.loads(done)), tuple(parked[number].get(lane, ())),
+                read_watch(watch), generation, read_history(history),
             )
-            for number, lane, cursor, done, watch in rows
-        ]
+            for number, lane, cursor, done, watch, generation, history in rows
+        ]  # fmt: skip
 
     def shares(
         self, lease: Lease, subscriptions: Sequence[int], *, whole: Sequence[int] = ()
@@ -157,7 +153,7 @@ class Streams(Schemas):
         """See `StreamStore.ask_within`."""
         path = None if self._database.writes_by(connection) else self._database.path
         with within(connection, path=path, url=self._database.url):
-            number, _ = _number_of(connection, wanted.stream)
+            number, _, _ = _number_of(connection, wanted.stream)
             asked = _Asked(connection, number, url=self._database.url)
             return ask_for(connection, wanted, run_id, asked)
 
@@ -168,15 +164,15 @@ class Streams(Schemas):
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """See `Store.events`."""
         with self._database.snapshot() as connection:
-            number = self._numbers.get(stream)
-            if number is None:
-                found = connection.execute(_STREAM, (stream,)).fetchone()
-                if found is None:
-                    return EventPage([], after)
-                number = self._numbers[stream] = found[0]
+            found: Any = connection.execute(_STREAM, (stream,)).fetchone()
+            if found is None:
+                return EventPage([], after)
+            number, last, gone = found
+            if after < gone:
+                return EventPage([], after, gone=gone, last=last)
             asked = _Asked(connection, number, url=self._database.url)
             events = asked.events(after=after, limit=limit)
-        return EventPage(events, events[-1].position if events else after)
+        return EventPage(events, events[-1].position if events else after, gone=gone, last=last)
 
     def dead_events(self, subscription: int, *, after: int, limit: int) -> list[DeadEvent]:
         """See `Store.dead_events`."""
@@ -227,25 +223,41 @@ def append_events(
     return [_append(connection, append, known, url=url) for append in appends]
 
 
-def write_lanes(connection: apsw.Connection, marks: Sequence[LaneMark], *, lease: int) -> None:
-    """Keep how far lanes are; a lane that is another's now is left alone."""
-    connection.executemany(_MARK, [(mark.cursor, json.dumps(mark.done), *mark[2:], lease) for mark in marks])
+def write_lanes(
+    connection: apsw.Connection, marks: Sequence[LaneMark], *, lease: int
+) -> set[tuple[int, int]]:
+    """Keep how far lanes are. One that is another's now, or was sent elsewhere, is left alone.
+
+    Gives those that were: (subscription, lane).
+    """
+    rows = [
+        (
+            mark.cursor, json.dumps(mark.done), mark.subscription, mark.lane, mark.generation,
+            write_history(mark.history), mark.is_given_up, lease,
+        )
+        for mark in marks
+    ]  # fmt: skip
+    kept: Any = connection.executemany(_MARK, rows)
+    return {(mark.subscription, mark.lane) for mark in marks}.difference(kept)
 
 
 def lane_stand(connection: apsw.Connection, subscription: int, lane: int, *, lease: int) -> LaneMark | None:
     """How far a lane is on disk; None for one that is another's now."""
     found: Any = connection.execute(_STAND, (subscription, lane, lease)).fetchone()
-    return None if found is None else LaneMark(found[0], tuple(json.loads(found[1])), subscription, lane)
+    if found is None:
+        return None
+    cursor, done, generation, history = found
+    return LaneMark(cursor, tuple(json.loads(done)), subscription, lane, generation, read_history(history))
 
 
 def _append(
     connection: apsw.Connection, append: Append, known: dict[int, list[Correlation]], *, url: str
 ) -> list[Placed] | Clash:
     """`known`: by what runs wait for events, by stream, as far as it was looked up."""
-    number, last = _number_of(connection, append.stream)
+    number, last, _ = _number_of(connection, append.stream)
     base = number * PLACES
     resent = {
-        (event.source, event.id): _identity(append.stream, event)
+        (event.source, event.id): identity(append.stream, event.source, event.id)
         for event in append.events
         if event.is_resent
     }
@@ -272,7 +284,7 @@ def _append(
         columns = (at, *event[:8], held, resent.get((event.source, event.id)))
         rows.append((*columns, checksum(columns)))
     connection.executemany(_INSERT_EVENT, rows)
-    connection.execute(_EXTEND, (number, last))
+    connection.execute(_EXTEND, (number, last, sum(len(event.payload) for event in fresh)))
     if number not in known:
         known[number] = correlations_of(connection, number)
     if known[number]:
@@ -302,17 +314,18 @@ def _stored(
     return found
 
 
-def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int]:
-    """The number of a stream, and the last place in it; makes the stream if there is none."""
+def _number_of(connection: apsw.Connection, stream: str) -> tuple[int, int, int]:
+    """The number of a stream, the last place in it and the last that is gone; makes it if there is none."""
     found: Any = connection.execute(_STREAM, (stream,)).fetchone()
     if found is not None:
         return found
     number: Any = connection.execute(_INSERT_STREAM, (stream,)).get
-    return number, 0
+    return number, 0, 0
 
 
-def _identity(stream: str, event: NewEvent) -> int:
-    name = json.dumps((stream, event.source, event.id)).encode()
+def identity(stream: str, source: str, event_id: str) -> int:
+    """A hash of what names an event."""
+    name = json.dumps((stream, source, event_id)).encode()
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 

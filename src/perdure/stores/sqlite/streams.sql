@@ -1,13 +1,13 @@
 -- Every statement about event streams. The form is that of `statements.sql`.
 
 -- name: stream_of
-SELECT number, last FROM stream WHERE name = ?
+SELECT number, last, gone FROM stream WHERE name = ?
 
 -- name: insert_stream
 INSERT INTO stream (number, name, last) SELECT coalesce(max(number), 0) + 1, ?, 0 FROM stream RETURNING number
 
 -- name: extend_stream
-UPDATE stream SET last = ?2 WHERE number = ?1
+UPDATE stream SET last = ?2, bytes = bytes + ?3 WHERE number = ?1
 
 -- name: insert_event
 INSERT INTO event (pos, id, source, type, version, key, time_ms, at_ms, trace, payload, identity, crc)
@@ -44,7 +44,7 @@ INSERT INTO lane (subscription, lane, lease, cursor, done) VALUES (?, ?, 0, ?, '
 
 -- name: free_lanes
 FROM lane WHERE subscription IN (SELECT value FROM json_each(?1))
-AND lease NOT IN (SELECT number FROM lease WHERE held)
+AND (lease NOT IN (SELECT number FROM lease WHERE held) OR lease = ?2 AND taken <> generation)
 
 -- name: any_free_lane
 SELECT 1 {free_lanes}
@@ -66,8 +66,9 @@ SELECT subscription.lanes, (SELECT count(*) FROM lane WHERE lane.subscription = 
 FROM subscription WHERE number = ?1
 
 -- name: claim_lanes
-UPDATE lane SET lease = ?3 WHERE subscription = ?1 AND lane IN ({lanes_to_take})
-RETURNING subscription, lane, cursor, done, watch
+UPDATE lane SET lease = ?3, taken = generation
+WHERE subscription = ?1 AND (lane IN ({lanes_to_take}) OR lease = ?3 AND taken <> generation)
+RETURNING subscription, lane, cursor, done, watch, generation, history
 
 -- name: lanes_to_take
 SELECT lane FROM lane WHERE subscription = ?1
@@ -80,11 +81,12 @@ SELECT subscription, lane, cursor, done FROM lane WHERE subscription = ? ORDER B
 SELECT lane, key FROM dead WHERE subscription = ? AND key <> '' AND (holds OR due) GROUP BY lane, key
 
 -- name: mark_lane
-UPDATE lane SET cursor = ?1, done = ?2, lease = CASE WHEN ?5 THEN 0 ELSE lease END
-WHERE subscription = ?3 AND lane = ?4 AND lease = ?6
+UPDATE lane SET cursor = ?1, done = ?2, history = ?6, lease = CASE WHEN ?7 THEN 0 ELSE lease END
+WHERE subscription = ?3 AND lane = ?4 AND generation = ?5 AND lease = ?8
+RETURNING subscription, lane
 
 -- name: lane_stand
-SELECT cursor, done FROM lane WHERE subscription = ? AND lane = ? AND lease = ?
+SELECT cursor, done, generation, history FROM lane WHERE subscription = ? AND lane = ? AND lease = ?
 
 -- name: check_places
 SELECT 'Stream ''' || name || ''' has ' || last || ' as its last place, but an event stands behind it.'

@@ -39,10 +39,10 @@ AppendNow = Callable[[apsw.Connection, Sequence[Append]], list[list[Placed] | Cl
 def write_windows(
     connection: apsw.Connection, changes: Sequence[WindowChange], *, lease: int, append: AppendNow
 ) -> None:
-    """Write what has changed of the windows of lanes; a lane that is another's now is left alone."""
+    """Write what has changed of the windows of lanes, but of those that are another's now, or elsewhere."""
     for change in changes:
         place = (change.subscription, change.lane)
-        if connection.execute(_IS_OURS, (*place, lease)).get is None:
+        if connection.execute(_IS_OURS, (*place, change.generation, lease)).get is None:
             continue
         times = [(*place, side, *time) for side, time in enumerate(change.times)]
         blobs.write_rows(connection, _UPSERT_LANE, times, ())

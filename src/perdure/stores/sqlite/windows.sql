@@ -1,7 +1,7 @@
 -- Every statement about windows over event time. The form is that of `statements.sql`.
 
 -- name: is_lane_ours
-SELECT 1 FROM lane WHERE subscription = ? AND lane = ? AND lease = ?
+SELECT 1 FROM lane WHERE subscription = ? AND lane = ? AND generation = ? AND lease = ?
 
 -- name: upsert_lane_time
 INSERT INTO lane_time

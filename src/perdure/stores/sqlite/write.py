@@ -115,10 +115,11 @@ def write_batch(connection: apsw.Connection, batch: Batch, *, lease: int, url: s
 def _write_lanes(connection: apsw.Connection, batch: Batch, handled: Handled, *, lease: int) -> None:
     if batch.watches:
         write_watches(connection, batch.watches, lease=lease)
+    refused = set[tuple[int, int]]()
     if batch.lanes or handled.marks:
-        write_lanes(connection, [*batch.lanes, *handled.marks], lease=lease)
-    if batch.dead:
-        write_dead(connection, batch.dead)
+        refused = write_lanes(connection, [*batch.lanes, *handled.marks], lease=lease)
+    if batch.dead:  # of lanes whose marks were refused events are delivered again
+        write_dead(connection, [one for one in batch.dead if (one.subscription, one.lane) not in refused])
     if batch.cleared or handled.cleared:
         clear_dead(connection, [*batch.cleared, *handled.cleared])
 

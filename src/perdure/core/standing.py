@@ -1,0 +1,98 @@
+"""How far the subscriptions to streams are, and how they got there. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .events import LanePast, SubscriptionRow
+
+
+class Head(NamedTuple):
+    """An event without what it says."""
+
+    position: int
+    key: str
+    at_ms: int
+    time_ms: int
+
+
+class LaneStand(NamedTuple):
+    """A lane as it stands in the store."""
+
+    lane: int
+    cursor: int
+    history: tuple[LanePast, ...]
+    worker: str
+    """Whose it is; empty: nobody's."""
+    behind: int
+    """How many of its events are not done."""
+    oldest_at_ms: int | None
+    """When the first event that is not done was appended; None when there is none."""
+    oldest_time_ms: int | None
+    """When that one happened."""
+
+
+class SubscriptionStand(NamedTuple):
+    """A subscription as it stands in the store."""
+
+    row: SubscriptionRow
+    gone: int
+    """Events of the stream up to here have been let go."""
+    lanes: Sequence[LaneStand]
+    is_exact: bool
+    """Whether what is behind was counted; else it is estimated, from what is left of the stream."""
+    parked: int
+    """How many events are parked."""
+    parked_at_ms: int | None
+    """Since when the oldest of them is."""
+    appended: int
+    """How many events were appended in the time that was asked for."""
+
+
+class Move(NamedTuple):
+    """What sending a subscription to a place does."""
+
+    again: int
+    """Events that are done, and will be delivered again."""
+    skipped: int
+    """Events that are not done, and will not be delivered."""
+    unparked: int
+    """Of `again`, those that are parked: they are parked no more."""
+    is_exact: bool
+    """Whether the first two were counted; else they are estimated."""
+
+
+class StreamSpan(NamedTuple):
+    """What a stream keeps; and where, between, those events begin that were appended since some time."""
+
+    gone: int
+    """Events up to here have been let go."""
+    earliest: int
+    """The position before the first event that is kept."""
+    since: int
+    """The position before the first event that was appended since; `last` if none was."""
+    last: int
+    """The last position, of those below which none will come any more."""
+
+
+class SeekRow(NamedTuple):
+    """That somebody has sent a subscription to a place."""
+
+    position: int
+    """It went on behind this one."""
+    at_ms: int
+    who: str
+    reason: str
+
+
+class KeepRule(NamedTuple):
+    """For how long a stream keeps its events."""
+
+    stream: str
+    ms: int | None
+    """So long after they were appended; None: for ever."""
+    bytes_max: int | None
+    """As long as the payloads of the stream are no more than this; None: without limit."""
+    waits: bool
+    """Whether what some subscription has not done is kept in any case."""
