@@ -118,7 +118,14 @@ CORE_ASYNCIO_BY_FILE = {
 CLOCK = "runtime.clock"
 CHANCE = {
     # In `parked` it is sleep(0), to let others in; a drain waits for steps, the others for another process.
-    "asyncio.sleep": {CLOCK, "client", "runtime.driver", "runtime.parked", "temporal.door"},
+    "asyncio.sleep": {
+        CLOCK,
+        "client",
+        "faces.cli.lagging",
+        "runtime.driver",
+        "runtime.parked",
+        "temporal.door",
+    },
     "datetime.date.today": {CLOCK},
     "datetime.datetime.now": {CLOCK},
     "datetime.datetime.today": {CLOCK},

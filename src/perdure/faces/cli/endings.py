@@ -49,8 +49,10 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "all is well",
-    ExitCode.FAILED: "the run failed (with --each: one of them, or a bad line), a check found faults, or a "
-    "redrive was stopped",
+    ExitCode.FAILED: (
+        "the run failed (with --each: one of them, or a bad line), a check found faults, a redrive was "
+        "stopped, or `lag --check` found a laggard"
+    ),
     ExitCode.USAGE: "wrong usage or input",
     ExitCode.NOT_FOUND: "no such run, handler or parked event",
     ExitCode.REFUSED: "refused: the run has ended, or the id is taken",
