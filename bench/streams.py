@@ -11,8 +11,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from perdure import Engine, Event, Stream
+import apsw
+
+from perdure import Client, Engine, Event, Stream
 
 from .measure import Figure, Work, beside, commit_seconds, percentile, rows_per_second
 from .server import Server, running_server
@@ -77,6 +80,7 @@ def measure(work: Work) -> Iterator[Figure]:
             name, "events/s", values, "rows/s in commits of 2,000", limits,
             better="more", target=target, stretch=stretch,
         )  # fmt: skip
+    yield from _beside_many(work, events, retained=work.size(10_000_000, quick=5_000))
     samples = work.size(1_000, quick=20)
     commits = [[1_000 * seconds for seconds in commit_seconds(work, times=samples)] for _ in work.repeats()]
     waits = [asyncio.run(_waits_ms(url_of(work.fresh_path()), samples)) for _ in work.repeats()]
@@ -117,6 +121,49 @@ def _on_postgres(server: Server, work: Work) -> Iterator[Figure]:
             with server.fresh_url() as url:
                 waits.append(percentile(asyncio.run(waited(url, samples)), 0.5))
         yield Figure(name, "ms", waits, "one commit", commits, target=target)
+
+
+def _beside_many(work: Work, events: int, *, retained: int) -> Iterator[Figure]:
+    """The same in a stream that keeps very many events already; the limit is an empty one."""
+    full = work.fresh_path()
+    asyncio.run(_retain(full, retained))
+    for name, alone, behind in (
+        ("events appended in batches to a stream of 10,000,000", _in_batches, _in_batches),
+        ("events handled behind 10,000,000", handle_all, _handle_next),
+    ):
+        pairs = [
+            beside(
+                lambda alone=alone: asyncio.run(alone(url_of(work.fresh_path()), events)),
+                lambda behind=behind: asyncio.run(behind(url_of(full), events)),
+            )
+            for _ in work.repeats()
+        ]
+        limits, values = zip(*pairs, strict=True)
+        yield Figure(name, "events/s", values, "the same in an empty stream", limits, better="more")
+
+
+_FILL = """
+WITH RECURSIVE more (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < ?1 - 1)
+INSERT INTO event
+SELECT pos + n, 'e' || n, '', type, 1, 'meter-' || n % ?2, time_ms, at_ms, '', payload, NULL, 0
+FROM (SELECT * FROM event LIMIT 1), more
+"""
+
+
+async def _retain(path: Path, count: int) -> None:
+    """Have a stream keep so many events, which nobody will read; by SQL, which takes a minute less."""
+    async with Engine(url_of(path), handlers=[handle]) as engine:
+        await engine.append_batch(readings, _some(1, 0))
+    with apsw.Connection(str(path)) as connection:
+        connection.execute(_FILL, (count, KEYS))
+        connection.execute("UPDATE stream SET last = ?", (count,))
+
+
+async def _handle_next(url: str, events: int) -> float:
+    """As `handle_all`, of a handler that has been there before: it goes on at the end of the stream."""
+    async with Client(url) as client:
+        await client.subscription("handle", readings.name).seek("latest")
+    return await handle_all(url, events)
 
 
 def _some(count: int, first: int) -> list[Reading]:
