@@ -98,10 +98,20 @@ def test_any_text_comes_through_both_forms(id: str, source: str, subject: str) -
     assert CloudEvent.from_json(event.to_json()) == event
 
 
+def test_an_attribute_that_is_null_is_one_that_is_not_there() -> None:
+    attributes = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": {}}
+    optional = ["subject", "partitionkey", "time", "dataschema", "traceparent", "another"]
+
+    found = CloudEvent.from_json(json.dumps({**attributes, **dict.fromkeys(optional)}))
+
+    assert found == CloudEvent.from_json(json.dumps(attributes))
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "why"),
     [
         ({}, b"{}", "no specversion"),
+        ({"content-type": STRUCTURED}, b'{"specversion":"1.0","id":null,"source":"s","type":"t"}', "no id"),
         ({"ce-specversion": "1.0", "ce-id": "1", "ce-type": "t"}, b"{}", "no source"),
         ({"ce-specversion": "0.3", "ce-id": "1", "ce-source": "s", "ce-type": "t"}, b"{}", "0.3"),
         ({"content-type": "application/cloudevents+json"}, b"{", "CloudEvent"),

@@ -102,9 +102,10 @@ class CloudEvent:
         try:
             found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
             attributes = {
-                name: str(msgspec.json.decode(value))
+                name: str(attribute)
                 for name, value in found.items()
                 if name not in ("data", "data_base64")
+                and (attribute := msgspec.json.decode(value)) is not None  # null: it is not there
             }
             data = bytes(found.get("data", b"null"))
             if "data_base64" in found:
