@@ -180,6 +180,22 @@ async def test_what_is_appended_without_waiting_is_written_in_order_and_told(
     assert [event.id for event in page.events] == ["1", "2", "4", "5", "6"]
 
 
+async def test_what_waits_behind_a_first_event_of_its_type_hears_that_the_engine_has_stopped(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    await harness.open_once()
+    engine = harness.engine
+    await engine.append(orders, Paid("a"))
+    harness.store.fail_before_commit()
+    engine.driver.committer.check_lease()
+    await harness.until(lambda: engine.driver.committer.error)
+
+    asked = [engine.append_nowait(orders, value) for value in (Placed("a"), Paid("b"), Placed("c"))]
+    outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+    assert all(isinstance(one, StoreError) for one in outcomes)
+
+
 async def test_above_the_bound_an_append_waits_and_one_that_cannot_wait_is_refused(
     harness: Harness, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
 ) -> None:

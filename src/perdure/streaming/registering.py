@@ -64,11 +64,12 @@ class Registrar:
             try:
                 if not self._knows(stream, append):
                     await self._register(door, stream, append)
+                written = asyncio.ensure_future(door.append(append))
             except Exception as error:
                 if not told.done():
                     told.set_exception(error)
             else:
-                asyncio.ensure_future(door.append(append)).add_done_callback(partial(_tell, told))
+                written.add_done_callback(partial(_tell, told))
             line.popleft()
         if self._line is line:
             self._serving = None
