@@ -158,7 +158,8 @@ async def test_an_event_that_cannot_be_read_goes_aside(harness: Harness, streams
     assert (late.reason, late.key, late.data) == ("unreadable", "a", {"order": "a", "cents": 1})
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 async def test_the_pairs_are_those_of_a_plain_computation_through_crashes_at_any_commit(
     harness: Harness, streams: Both, seed: int
 ) -> None:

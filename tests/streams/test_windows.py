@@ -306,7 +306,8 @@ async def test_a_worker_that_was_away_comes_to_the_same_windows(harness: Harness
     assert aside(harness, hourly) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 async def test_the_windows_are_those_of_a_plain_computation_through_crashes_at_any_commit(
     harness: Harness, trips: Trips, seed: int
 ) -> None:

@@ -100,6 +100,7 @@ class Subscriptions:
         """`news` gives the handlers, whenever there are others than before."""
         self._driver: Driver = weakref.proxy(driver)
         self._news = news
+        self._loop = asyncio.get_running_loop()
         self._handlers: dict[int, Subscribing] = {}
         self._subscribers: dict[int, Served] = {}
         self._asked = 0
@@ -245,7 +246,7 @@ class Subscriptions:
             self._moved[number].update((row.lane, row) for row in rows)
         elif subscriber.holds(rows):
             self._moved[number] = {row.lane: row for row in rows}
-            task = asyncio.get_running_loop().create_task(self._begin_anew(subscriber))
+            task = self._loop.create_task(self._begin_anew(subscriber))
             self._moving.add(task)
             task.add_done_callback(self._moving.discard)
         else:
