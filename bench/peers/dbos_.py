@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dbos import DBOS, SetWorkflowID
 
-from .measuring import Run, Variant, Work, main, note_step
+from .measuring import POSTGRES, Run, Variant, Work, main, note_step
 
 
 @DBOS.step()
@@ -36,14 +38,23 @@ async def run(run_id: str, steps: int) -> int:
 
 
 @asynccontextmanager
-async def open_default(folder: Path, work: Work) -> AsyncGenerator[Run, None]:
-    url = f"sqlite:///{folder / 'dbos.sqlite'}"
+async def open_at(url: str) -> AsyncGenerator[Run, None]:
     DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
     DBOS.launch()
     try:
         yield run
     finally:
         DBOS.destroy()
+
+
+def open_default(folder: Path, work: Work) -> AbstractAsyncContextManager[Run]:
+    return open_at(f"sqlite:///{folder / 'dbos.sqlite'}")
+
+
+def open_postgres(folder: Path, work: Work) -> AbstractAsyncContextManager[Run]:
+    # It makes the database, if there is none of that name.
+    server = urlsplit(os.environ[POSTGRES])
+    return open_at(server._replace(path=f"/bench_peers_{os.getpid()}").geturl())
 
 
 @asynccontextmanager
@@ -66,5 +77,6 @@ if __name__ == "__main__":
                 open_default,
             ),
             Variant("WAL", "the same, the file put into WAL before: synced on every commit", open_wal),
+            Variant("PostgreSQL", "on a server that all have in common", open_postgres, needs=POSTGRES),
         ],
     )

@@ -47,7 +47,7 @@ def install(peer: Peer, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     venv.create(folder / "venv", with_pip=True, symlinks=True)
-    wheels = ["--editable", str(CHECKOUT)] if peer.checkout else list(peer.requirements)
+    wheels = ["--editable", f"{CHECKOUT}[postgres]"] if peer.checkout else list(peer.requirements)
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels])
     if peer.npm:
         _install_npm(peer, folder)

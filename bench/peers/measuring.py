@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -34,6 +35,8 @@ from typing import Protocol
 from .limits import measure_commits_per_second
 from .servers import end_servers_on_signals
 
+POSTGRES = "PERDURE_BENCH_POSTGRES"
+"""Names a server, `postgresql://…`; what runs on one is measured only where it is given."""
 SHORT_STEPS = 10
 _WARM_UP_RUNS = 5
 _ROUNDS_MAX = 50
@@ -71,6 +74,8 @@ class Variant:
     settings: str
     """What a reader must know to judge the figures: durability first."""
     open: Open
+    needs: str = ""
+    """A variable of the environment without which it is left out."""
 
 
 _steps_at: list[float] = []
@@ -90,7 +95,8 @@ def main(version: str, variants: Sequence[Variant]) -> None:
     parser.add_argument("--samples", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     work = Work(**vars(parser.parse_args()))
-    asyncio.run(_measure_all(version, variants, work))
+    possible = [variant for variant in variants if not variant.needs or os.environ.get(variant.needs)]
+    asyncio.run(_measure_all(version, possible, work))
 
 
 async def _measure_all(version: str, variants: Sequence[Variant], work: Work) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from perdure import Engine, step, workflow
 
-from .measuring import Run, Variant, Work, main, note_step
+from .measuring import POSTGRES, Run, Variant, Work, main, note_step
 
 
 @step
@@ -27,8 +28,8 @@ async def count(steps: int) -> int:
 
 
 @asynccontextmanager
-async def open_default(folder: Path, work: Work) -> AsyncGenerator[Run, None]:
-    async with Engine(f"sqlite:///{folder / 'perdure.db'}") as engine:
+async def open_engine(url: str) -> AsyncGenerator[Run, None]:
+    async with Engine(url) as engine:
 
         async def run(run_id: str, steps: int) -> int:
             started = await engine.start(count(steps), id=run_id)
@@ -37,8 +38,20 @@ async def open_default(folder: Path, work: Work) -> AsyncGenerator[Run, None]:
         yield run
 
 
+def open_default(folder: Path, work: Work) -> AbstractAsyncContextManager[Run]:
+    return open_engine(f"sqlite:///{folder / 'perdure.db'}")
+
+
+def open_postgres(folder: Path, work: Work) -> AbstractAsyncContextManager[Run]:
+    url = os.environ[POSTGRES]
+    return open_engine(f"{url}{'&' if '?' in url else '?'}schema=bench_peers_{os.getpid()}")
+
+
 if __name__ == "__main__":
     main(
         version("perdure"),
-        [Variant("defaults", "SQLite WAL, synchronous=FULL: synced on every commit", open_default)],
+        [
+            Variant("defaults", "SQLite WAL, synchronous=FULL: synced on every commit", open_default),
+            Variant("PostgreSQL", "on a server that all have in common", open_postgres, needs=POSTGRES),
+        ],
     )
