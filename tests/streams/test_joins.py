@@ -120,6 +120,8 @@ async def test_silence_of_both_sides_ends_what_waits(harness: Harness, streams: 
 
     await harness.append(payments, Paid("a", 1), time=now(harness) - timedelta(minutes=20))
     await harness.append(orders, Ordered("a", 2))
+    await harness.settle()
+    assert (await harness.subscription(pairs).event_time()).open_windows == 1
     await harness.advance(hours=1)
 
     assert sorted(told(harness, pairs), key=str) == [(2, None), (None, 1)]

@@ -20,7 +20,8 @@ class EventTime:
     latest: datetime | None
     """When the latest event happened."""
     open_windows: int
-    """How many windows have events that no result has told of."""
+    """How many windows have events that no result has told of. Of a join: how many events wait that have
+    been in no pair."""
     late: int
     """How many events came too late for a window of theirs."""
     misdated: int

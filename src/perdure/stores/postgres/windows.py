@@ -122,7 +122,7 @@ def read_windows(database: Database, subscription: int) -> list[LaneRows]:
 
 
 def read_open_windows(database: Database, subscription: int) -> list[tuple[LaneTime, int]]:
-    """How far event time is in each lane, and how many windows have not been told as they are."""
+    """How far event time is in each lane, and how many windows have not been told as they are; by side."""
     times, counted = database.snapshot(("lane_times_of", subscription), ("count_open_windows", subscription))
-    counts: dict[int, int] = dict(counted)
-    return [(LaneTime(*time), counts.get(lane, 0)) for lane, _, *time in times]
+    counts: dict[tuple[int, int], int] = {(lane, side): count for lane, side, count in counted}
+    return [(LaneTime(*time), counts.get((lane, side), 0)) for lane, side, *time in times]

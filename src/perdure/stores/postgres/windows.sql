@@ -43,4 +43,4 @@ SELECT lane, key, start_ms, end_ms, revision, is_told, replaces, events, state, 
 WHERE subscription = $1 ORDER BY lane, key, start_ms, place
 
 -- name: count_open_windows
-SELECT lane, count(*) FROM {s}.event_window WHERE subscription = $1 AND is_told = 0 GROUP BY lane
+SELECT lane, place & 1, count(*) FROM {s}.event_window WHERE subscription = $1 AND is_told = 0 GROUP BY 1, 2

@@ -73,7 +73,7 @@ def read_windows(connection: apsw.Connection, subscription: int, *, url: str) ->
         columns[5] = tuple((start_ms, revision) for start_ms, revision in json.loads(columns[5]))
         by_lane.setdefault(lane, []).append(WindowRow._make(columns))
     times: dict[int, list[LaneTime]] = {}
-    for lane, time in _lane_times(connection, subscription, url=url):
+    for lane, _, time in _lane_times(connection, subscription, url=url):
         times.setdefault(lane, []).append(time)
     return [LaneRows(lane, mine, by_lane.get(lane, [])) for lane, mine in times.items()]
 
@@ -81,16 +81,19 @@ def read_windows(connection: apsw.Connection, subscription: int, *, url: str) ->
 def read_open_windows(
     connection: apsw.Connection, subscription: int, *, url: str
 ) -> list[tuple[LaneTime, int]]:
-    """How far event time is in each lane, and how many windows have not been told as they are."""
+    """How far event time is in each lane, and how many windows have not been told as they are; by side."""
     rows: Any = connection.execute(_COUNT_OPEN, (subscription,)).fetchall()
-    counts: dict[int, int] = dict(rows)
-    return [(time, counts.get(lane, 0)) for lane, time in _lane_times(connection, subscription, url=url)]
+    counts: dict[tuple[int, int], int] = {(lane, side): count for lane, side, count in rows}
+    times = _lane_times(connection, subscription, url=url)
+    return [(time, counts.get((lane, side), 0)) for lane, side, time in times]
 
 
-def _lane_times(connection: apsw.Connection, subscription: int, *, url: str) -> list[tuple[int, LaneTime]]:
+def _lane_times(
+    connection: apsw.Connection, subscription: int, *, url: str
+) -> list[tuple[int, int, LaneTime]]:
     rows: Any = connection.execute(_LANES, (subscription,)).fetchall()
     checked = [_checked(row, url=url) for row in rows]
-    return [(lane, LaneTime(*columns)) for _, lane, _, *columns in checked]
+    return [(lane, side, LaneTime(*columns)) for _, lane, side, *columns in checked]
 
 
 def wrong_window(row: Row, *, url: str) -> StoreCorrupt | None:

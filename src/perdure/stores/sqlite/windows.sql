@@ -35,4 +35,4 @@ SELECT subscription, lane, key, start_ms, end_ms, revision, is_told, replaces, e
 {all_window} WHERE subscription = ? ORDER BY lane, key, start_ms, place
 
 -- name: count_open_windows
-SELECT lane, count(*) FROM event_window WHERE subscription = ? AND NOT is_told GROUP BY lane
+SELECT lane, place & 1, count(*) FROM event_window WHERE subscription = ? AND NOT is_told GROUP BY 1, 2
