@@ -92,14 +92,18 @@ def offline(rules: JoinRules, events: list[Given], late: set[tuple[int, int]]) -
 
 
 @st.composite
-def two_streams(draw: st.DrawFn) -> tuple[list[Given], list[Given]]:
+def two_streams(
+    draw: st.DrawFn, *, until: int = 60, delay: int = 7, most: int = 12
+) -> tuple[list[Given], list[Given]]:
     """Each in its order; some of their events are later than they may be."""
     sides: list[list[Given]] = []
     for side in (0, 1):
         drawn = draw(
-            st.lists(st.tuples(st.integers(0, 60), st.integers(0, 7), st.sampled_from("ab")), max_size=12)
+            st.lists(
+                st.tuples(st.integers(0, until), st.integers(0, delay), st.sampled_from("ab")), max_size=most
+            )
         )
-        arrivals = sorted((time + delay, time, key) for time, delay, key in drawn)
+        arrivals = sorted((time + delayed, time, key) for time, delayed, key in drawn)
         sides.append(
             [Given(side, place + 1, key, time, at) for place, (at, time, key) in enumerate(arrivals)]
         )
@@ -135,7 +139,79 @@ def test_pairs_are_those_of_all_at_once_however_the_streams_are_read_and_wheneve
     assert sorted(one for one in lane.told if 999 not in one) == offline(
         rules, [*streams[0], *streams[1]], set(lane.missed)
     )
-    assert {key for key, _, _ in lane.kept} <= {"end 0", "end 1"}
+    assert {key for key, _, _ in lane.kept} <= {"", "end 0", "end 1"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    streams=two_streams(),
+    idle_ms=st.sampled_from([4, 30]),
+    looks=st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(0, 200)), max_size=8),
+)
+def test_a_look_at_which_nothing_is_due_changes_nothing(
+    streams: tuple[list[Given], list[Given]], idle_ms: int, looks: list[tuple[int, int]]
+) -> None:
+    lane = Lane(replace(OUTER, idle_after_ms=idle_ms))
+    for event in sorted([*streams[0], *streams[1]], key=lambda one: one.at):
+        lane.add(event)
+    lane.commit()
+
+    for side, now in looks:
+        before = (lane.join.times, lane.join.next_ms())
+        is_due = lane.join.pass_time(side, BEGIN + now)
+        rows, gone = lane.join.take_changed()
+
+        assert is_due == bool(rows or gone)
+        if not is_due:
+            assert (lane.join.times, lane.join.next_ms()) == before
+
+
+def read(lane: Lane, streams: tuple[list[Given], list[Given]], chance: Random, *, crash: bool) -> None:
+    """Read both streams to their ends by chance, and look between two events whether there was silence.
+
+    Whoever looks finds the side read to its end: it is not later then than the next event comes.
+    """
+    done, at, looked = [0, 0], [0, 0], [0, 0]
+    while done != [len(streams[0]), len(streams[1])]:
+        kind, side = chance.random(), chance.randrange(2)
+        left = streams[side][at[side] :]
+        if kind < 0.2 or at == [len(streams[0]), len(streams[1])]:
+            lane.commit()
+            done = list(at)
+        elif kind < 0.3 and crash:
+            lane.crash()
+            at = list(done)
+        elif kind < 0.5:
+            before = streams[side][at[side] - 1].at if at[side] else 0
+            looked[side] = chance.randint(before, max(before, left[0].at if left else before + 30))
+            lane.join.pass_time(side, BEGIN + looked[side])
+        elif left:
+            lane.add(left[0])
+            at[side] += 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rules=st.sampled_from([OUTER, INNER, LEFT]),
+    idle_ms=st.sampled_from([None, 4, 30]),
+    streams=two_streams(until=20, delay=30, most=4),
+    chance=st.randoms(use_true_random=False),
+)
+def test_what_is_paired_late_or_alone_does_not_depend_on_how_the_streams_are_read_past_each_other(
+    rules: JoinRules, idle_ms: int | None, streams: tuple[list[Given], list[Given]], chance: Random
+) -> None:
+    rules = replace(rules, idle_after_ms=idle_ms)
+    as_it_came, read_anyhow = Lane(rules), Lane(rules)
+    for event in sorted([*streams[0], *streams[1]], key=lambda one: one.at):
+        as_it_came.add(event)
+    as_it_came.commit()
+
+    read(read_anyhow, streams, chance, crash=True)
+    as_it_came.end()
+    read_anyhow.end()
+
+    assert read_anyhow.missed == as_it_came.missed
+    assert sorted(read_anyhow.told) == sorted(as_it_came.told)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -243,6 +319,33 @@ def test_an_event_does_not_wait_for_ever_for_a_stream_that_never_has_any() -> No
     lane.commit()
 
     assert (next_ms, before, lane.told) == (BEGIN + 120, [], [(1, 0)])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["waits first", "read last"])
+def test_an_event_that_had_waited_in_vain_by_then_is_not_paired_with_the_first_of_the_other_side(
+    order: tuple[int, int],
+) -> None:
+    lane = Lane(replace(OUTER, idle_after_ms=20))
+    events = [Given(0, 1, "a", 3, 100), Given(1, 1, "a", 3, 120)]
+
+    for side in order:
+        lane.add(events[side])
+        lane.commit()
+        lane.crash()
+    lane.end()
+
+    assert sorted(one for one in lane.told if 999 not in one) == [(0, 1), (1, 0)]
+
+
+def test_old_events_that_wait_for_a_stream_that_has_none_wait_no_longer_than_new_ones() -> None:
+    lane = Lane(replace(LEFT, idle_after_ms=20))
+    lane.add(Given(0, 1, "a", 0, 100_000))
+    lane.add(Given(0, 2, "a", 90_000, 100_001))
+
+    assert lane.join.next_ms() == BEGIN + 100_020
+    assert lane.join.pass_time(1, BEGIN + 100_021)
+    lane.commit()
+    assert lane.told == [(1, 0), (2, 0)]
 
 
 @pytest.mark.parametrize(("key", "time_ms", "reason"), [("", BEGIN, "keyless"), ("a", None, "missing")])

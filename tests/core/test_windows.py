@@ -230,6 +230,31 @@ def test_crashes_change_nothing_and_each_event_is_in_a_result_or_missed(
         assert all(one[0] != two[0] or one[2] <= two[1] for one, two in pairwise(places))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    rules=forms,
+    lateness_ms=st.sampled_from([0, 12]),
+    events=events_in_any_order(),
+    looks=st.lists(st.integers(900, 1_200), max_size=8),
+)
+def test_a_look_at_which_nothing_is_due_changes_nothing(
+    rules: WindowRules, lateness_ms: int, events: list[Given], looks: list[int]
+) -> None:
+    lane = Lane(replace(rules, lateness_ms=lateness_ms, idle_after_ms=7))
+    for event in events:
+        lane.add(event)
+    lane.commit()
+
+    for now in looks:
+        before = (lane.windows.time, lane.windows.next_ms())
+        is_due = lane.windows.pass_time(BEGIN + now)
+        rows, gone = lane.windows.take_changed()
+
+        assert is_due == bool(rows or gone)
+        if not is_due:
+            assert (lane.windows.time, lane.windows.next_ms()) == before
+
+
 def make(rules: WindowRules, *times: int, at: int = 0) -> Lane:
     """A lane that got events of key `a`, numbered from 0, all appended at once."""
     lane = Lane(rules)

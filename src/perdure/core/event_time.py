@@ -3,6 +3,7 @@
 The watermark says up to where event time is complete. It follows the latest event at
 a distance; when no later one comes for long, it goes on with the clock. It never goes back.
 Silence is measured from one append to the next, so that who reads the lane, and when, changes nothing.
+Who finds out before the next append takes it to what is due, and no further.
 
 Times are Unix milliseconds.
 """
@@ -90,32 +91,34 @@ class EventClock:
         """Whether the watermark is there, or further."""
         return self.watermark_ms is not None and moment_ms <= self.watermark_ms
 
-    def begin(self, time_ms: int, at_ms: int) -> None:
-        """One of the other side has come: till the first of this side, silence counts from there."""
-        if self._latest_ms is None:
-            self._latest_ms, self._latest_at_ms = time_ms, at_ms
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is a watermark: an event has come, or so long a silence that there need be none."""
-        return self.watermark_ms is not None
-
     def follow(self, time_ms: int, at_ms: int) -> bool:
         """An event has come: whether the watermark has moved."""
-        if self.has_begun and self._latest_ms is not None and time_ms <= self._latest_ms:
+        if self._latest_ms is not None and time_ms <= self._latest_ms:
             return False
         self._latest_ms, self._latest_at_ms = time_ms, at_ms
         return self._advance(time_ms - self._rules.out_of_order_ms)
 
-    def pass_time(self, now_ms: int) -> bool:
-        """Nothing else was appended until now: whether the watermark has moved."""
+    def pass_time(self, at_ms: int) -> bool:
+        """Nothing else was appended until the next event, at that time: whether the watermark has moved."""
+        reached_ms = self._silence_reaches(at_ms)
+        return reached_ms is not None and self._advance(reached_ms)
+
+    def pass_time_to(self, moment_ms: int, now_ms: int) -> bool:
+        """Nothing was appended until now: whether silence has taken the watermark to that moment.
+
+        It stays there, though it may be later: who looks, and when, is to change nothing but what is due.
+        """
+        if self.is_past(moment_ms):
+            return True
+        reached_ms = self._silence_reaches(now_ms)
+        return reached_ms is not None and moment_ms <= reached_ms and self._advance(moment_ms)
+
+    def _silence_reaches(self, now_ms: int) -> int | None:
         idle_ms = self._rules.idle_after_ms
         if idle_ms is None or self._latest_ms is None:
-            return False
+            return None
         silent_ms = now_ms - self._latest_at_ms
-        return silent_ms >= idle_ms and self._advance(
-            self._latest_ms + silent_ms - self._rules.out_of_order_ms
-        )
+        return None if silent_ms < idle_ms else self._latest_ms + silent_ms - self._rules.out_of_order_ms
 
     def silence_until_ms(self, moment_ms: int) -> int | None:
         """When silence will have taken the watermark to a moment; None if it never will."""

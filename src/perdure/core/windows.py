@@ -49,7 +49,8 @@ class WindowRow(NamedTuple):
     end_ms: int
     """Exclusive. Of a session: its last event, and the gap."""
     revision: int
-    """How often it was told; of a session, at most how often one of its parts was."""
+    """How often it was told; of a session, at most how often one of its parts was. Of an event that waits
+    in a join: when it was appended."""
     is_told: int
     """Whether it was told as it is."""
     replaces: tuple[tuple[int, int], ...]
@@ -157,7 +158,8 @@ class LaneWindows:
 
     def add(self, key: str, time_ms: int | None, at_ms: int, fold: Fold) -> Missed | None:
         """Put an event into its windows; what `fold` raises comes out, and then no window has changed."""
-        self.pass_time(at_ms)
+        if self._clock.pass_time(at_ms):
+            self._close()
         wrong = self._clock.refuse(key, time_ms, at_ms)
         if wrong:
             return Missed(wrong)
@@ -171,17 +173,20 @@ class LaneWindows:
             return Missed(LATE, missed, self._clock.watermark_ms or 0)
         return None
 
-    def pass_time(self, now_ms: int) -> None:
-        """Nothing else was appended until now: where there was silence for long, the watermark goes on."""
-        if self._clock.pass_time(now_ms):
+    def pass_time(self, now_ms: int) -> bool:
+        """Nothing else was appended until now: do what is due after long silence; whether anything was."""
+        is_due = False
+        while (moment_ms := self._next_moment_ms()) is not None and self._clock.pass_time_to(
+            moment_ms, now_ms
+        ):
+            is_due = True
             self._close()
+        return is_due
 
     def next_ms(self) -> int | None:
         """When silence will close a window, or end what is kept of one; None if none waits for it."""
-        moments = self._moments
-        while moments and not self._is_valid(moments[0]):
-            heappop(moments)
-        return self._clock.silence_until_ms(moments[0][0]) if moments else None
+        moment_ms = self._next_moment_ms()
+        return None if moment_ms is None else self._clock.silence_until_ms(moment_ms)
 
     def take_told(self) -> list[Told]:
         """What has been told since this was asked last, in order."""
@@ -292,6 +297,12 @@ class LaneWindows:
         _, start_ms, key, end_ms = moment
         window = self._windows.get(key, {}).get(start_ms)
         return window is not None and window.end_ms == end_ms
+
+    def _next_moment_ms(self) -> int | None:
+        """Where the watermark has to be for what is due next; None if nothing waits for it."""
+        while self._moments and not self._is_valid(self._moments[0]):
+            heappop(self._moments)
+        return self._moments[0][0] if self._moments else None
 
     def _close(self) -> None:
         """Do what is due where the watermark is now."""

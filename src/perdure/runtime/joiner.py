@@ -283,8 +283,8 @@ class Joiner:
         for lane in self._lanes.values():
             if lane.is_leaving:
                 continue
-            lane.join.pass_time(side, now_ms)
-            if self._collect(lane):
+            if lane.join.pass_time(side, now_ms):
+                self._collect(lane)
                 self._note(lane)
 
     def _arm(self) -> None:
@@ -321,13 +321,11 @@ class Joiner:
             missed = found
         self._append(lane, definition.aside(side, event, missed, now_ms))
 
-    def _collect(self, lane: _Lane) -> bool:
-        """Make events of what was told; whether there was anything."""
-        told = lane.join.take_told()
+    def _collect(self, lane: _Lane) -> None:
+        """Make events of what was told."""
         now_ms = self._driver.clock.now_ms()
-        for pair in told:
+        for pair in lane.join.take_told():
             self._append(lane, self._definition.paired(pair, now_ms))
-        return bool(told)
 
     def _append(self, lane: _Lane, result: Result) -> None:
         lane.results.setdefault(result[0], []).append(result[1])

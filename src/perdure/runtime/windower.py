@@ -280,8 +280,8 @@ class Windower:
         for lane in self._lanes.values():
             if lane.is_leaving:
                 continue
-            lane.windows.pass_time(now_ms)
-            if self._collect(lane):
+            if lane.windows.pass_time(now_ms):
+                self._collect(lane)
                 self._note(lane)
 
     def _arm(self) -> None:
@@ -316,13 +316,11 @@ class Windower:
                 self._append(lane, definition.missed(event, missed, self._driver.clock.now_ms()))
         self._collect(lane)
 
-    def _collect(self, lane: _Lane) -> bool:
-        """Make events of what was told; whether there was anything."""
-        told = lane.windows.take_told()
+    def _collect(self, lane: _Lane) -> None:
+        """Make events of what was told."""
         now_ms = self._driver.clock.now_ms()
-        for one in told:
+        for one in lane.windows.take_told():
             self._append(lane, self._definition.result(one, now_ms))
-        return bool(told)
 
     def _append(self, lane: _Lane, result: Result | None) -> None:
         if result is not None:
