@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,22 @@ async def test_a_function_says_what_a_message_means_and_which_means_nothing(
 
     assert values(harness, placed) == [Placed("a", 1), Placed("b", 2), Placed("d", 3)]
     assert [one.data for one in values(harness, intake.rejected)] == [b"c:x"]
+
+
+async def test_a_function_that_exits_rejects_its_message_and_the_worker_goes_on(
+    harness: Harness, placed: Stream[Placed], server: NatsServer, shop: Any
+) -> None:
+    def decode(message: Message) -> Placed:
+        return Placed("a", int(message.data)) if message.data != b"exit" else sys.exit(3)
+
+    intake = nats.intake(placed, server.url, source="SHOP", consumer="perdure", decode=decode)
+
+    await publish(shop, b"1", b"exit", b"2")
+    await harness.open_once()
+    await acknowledged(harness, shop, 3)
+
+    assert values(harness, placed) == [Placed("a", 1), Placed("a", 2)]
+    assert [one.reason for one in values(harness, intake.rejected)] == ["SystemExit: 3"]
 
 
 async def test_a_message_that_was_not_acknowledged_before_a_crash_is_one_event(

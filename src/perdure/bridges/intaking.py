@@ -144,7 +144,7 @@ class Intaking:
         for message in messages:
             try:
                 new = definition.read(message, now_ms)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a function of the user's must not end the worker
                 rejected.append(definition.reject(message, f"{type(error).__name__}: {error}", now_ms))
             else:
                 if new is not None:

@@ -170,7 +170,7 @@ def address_of(address: Address, event: Outgoing) -> str:
         return address
     try:
         return address(event)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Unrelayable(f"The function that says where it goes failed: {error!r}") from error
 
 

@@ -149,7 +149,7 @@ class Committer:
         resident: Resident,
         record: Record,
         work: Callable[[Any], bytes],
-        told: Callable[[Exception | None], None],
+        told: Callable[[BaseException | None], None],
     ) -> None:
         """Do a step's work in the commit that writes its record; `told` hears how it went, once done."""
         transaction = Transaction(len(self._group.batch.records), record.key, record.digest, work, told)

@@ -366,7 +366,7 @@ class Driver:
         """Do a step's work in the commit of its record; the future ends with it, or has the error."""
         done: asyncio.Future[None] = self.effects.loop.create_future()
 
-        def told(failed: Exception | None) -> None:
+        def told(failed: BaseException | None) -> None:
             if failed is None:
                 resident.in_flight.pop(pending.key, None)  # its result is delivered right after this
             if done.done():

@@ -87,7 +87,7 @@ class HandlerAttempt:
         driver = self._driver
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def told(failed: Exception | None) -> None:
+        def told(failed: BaseException | None) -> None:
             if failed is None:
                 done()
             if not ended.done():

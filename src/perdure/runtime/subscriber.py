@@ -279,7 +279,7 @@ class Subscriber:
             if self._stopped:
                 raise
             self._failed(event, attempt, error)  # it cancelled itself
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a handler must not end the worker
             self._failed(event, attempt, error)
         else:
             if not self._definition.in_transaction:

@@ -309,7 +309,7 @@ class Windower:
             )
         except NotDecodable as error:
             self._park(event, lane, DeadKind.UNREADABLE, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a function must not end the worker
             self._park(event, lane, DeadKind.FAILED, error)
         else:
             if missed is not None:
@@ -326,7 +326,7 @@ class Windower:
         if result is not None:
             lane.results.setdefault(result[0], []).append(result[1])
 
-    def _park(self, event: EventRow, lane: _Lane, kind: DeadKind, error: Exception) -> None:
+    def _park(self, event: EventRow, lane: _Lane, kind: DeadKind, error: BaseException) -> None:
         """It is in no window, and waits for a person. The others of its key do not wait for it."""
         now_ms = self._driver.clock.now_ms()
         failure = encode_failure(error)

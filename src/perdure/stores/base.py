@@ -73,9 +73,9 @@ class Transaction(msgspec.Struct):
     digest: int
     work: Callable[[Any], bytes]
     """Gets the connection, and gives the result as it is to be recorded."""
-    told: Callable[[Exception | None], None]
+    told: Callable[[BaseException | None], None]
     """For the committer: who waits for it."""
-    failed: Exception | None = None
+    failed: BaseException | None = None
 
 
 class Batch(msgspec.Struct):

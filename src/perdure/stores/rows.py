@@ -135,11 +135,11 @@ class Handling(msgspec.Struct):
     """The event's."""
     work: Callable[[Any], object]
     """Gets the connection."""
-    told: Callable[[Exception | None], None]
+    told: Callable[[BaseException | None], None]
     """For the committer: who waits for it."""
     was_on_disk: bool = False
     """Whether the event was redriven, or in line: its lane is past it, and its row there is to go."""
-    failed: Exception | None = None
+    failed: BaseException | None = None
     generation: int = 0
     """Of the lane, as the worker knows it."""
 

@@ -39,7 +39,7 @@ def do_transactions(
                 payload = transaction.work(connection)
         except StoreError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a step must not end the worker
             transaction.failed = error
             tick = record._replace(kind=int(Kind.TICK), key="", digest=0, payload=None)
             batch.records[transaction.place] = tick
@@ -99,7 +99,7 @@ def _is_done(
             handling.work(connection)
     except StoreError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a handler must not end the worker
         handling.failed = error
     return handling.failed is None
 
