@@ -39,6 +39,11 @@ class Reads:
         """Who waits for what a thread finds."""
         self._stopped = False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody waits for what a thread finds."""
+        return not self._asked
+
     def ask(self, look: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
         """Give what `look` finds, or its error, to `then`: before this returns, or later on the loop."""
         if self._stopped:

@@ -134,7 +134,7 @@ class HarnessEngine(Engine):
         driver = self.driver
         busy = driver.loading or driver.claiming or driver.claiming_jobs or driver.is_trying_parked
         events = self._subscriptions
-        busy = busy or (events is not None and not events.is_quiet)
+        busy = busy or (events is not None and not events.is_quiet) or not driver.reads.is_quiet
         return committer.error is not None or (committer.is_idle and not busy)
 
     def next_ms(self) -> int | None:
