@@ -330,9 +330,9 @@ class Engine(Client):
             Glance(driver, inbox, keeper, subscriptions).ask,
         )
         self._lookout.start()
-        self._retention = Retention(store, clock, driver.committer)
+        self._retention = Retention(clock, driver.committer)
         self._retention.start()
-        self._keeping = Keeping(store, clock, driver.committer, keep_rules)
+        self._keeping = Keeping(clock, driver.committer, keep_rules)
         self._keeping.start()
 
     def _make_jobs(self, driver: Driver) -> Jobs:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.events import DueEvents, EventRow, SubscriptionRow
-from ..errors import StoreError
 from ..stores.base import Store
 
 if TYPE_CHECKING:
@@ -110,10 +109,10 @@ class Behind:
             number = self._row.number
             self._driver.reads.ask(lambda store: store.streams.dead.held(number), self._found_lines)
 
-    def _found_lines(self, rows: Iterable[tuple[int, str, bool]] | StoreError) -> None:
+    def _found_lines(self, rows: Iterable[tuple[int, str, bool]] | Exception) -> None:
         if self._stopped:
             return
-        if isinstance(rows, StoreError):
+        if isinstance(rows, Exception):
             self.edition = -1  # look once more
             self._driver.complain(rows, f"reading what is parked of stream {self._row.stream!r}")
             return
@@ -155,11 +154,11 @@ class Behind:
         self._prepare(store, due.events)
         return due
 
-    def _found(self, line: Line, due: DueEvents | StoreError) -> None:
+    def _found(self, line: Line, due: DueEvents | Exception) -> None:
         line.is_asked = line.is_halted = False
         if self._stopped or not self._is_ours(line):
             return
-        if isinstance(due, StoreError):
+        if isinstance(due, Exception):
             self._driver.complain(due, f"reading what waits of stream {self._row.stream!r}")
             self._see(line)
             return

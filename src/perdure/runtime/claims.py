@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError
 from ..stores.base import Store
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ class Claims:
             self._driver.claiming = True
             self._driver.committer.ask_between(self._claim(limit), self._got)
 
-    def _got(self, found: list[int] | StoreError) -> None:
+    def _got(self, found: list[int] | Exception) -> None:
         self._driver.claiming = False
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             self._driver.complain(found, "looking for runs to take up")
         elif found:
             self._recovery.bring_back(found)

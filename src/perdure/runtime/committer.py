@@ -29,7 +29,7 @@ from ..core.ready import Ready
 from ..core.records import Message, NewRun, Record
 from ..errors import LeaseLost, StoreError, StoreFull, StoreLocked, StoreUnreachable
 from ..stores.base import Batch, Committed, Lease, StartOutcome, Store, Transaction
-from .reads import found_or_error, told
+from .reads import told
 
 if TYPE_CHECKING:
     from .resident import Resident
@@ -193,16 +193,15 @@ class Committer:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
-        """Run a chore on the writer's thread, between two commits; its result goes to `then`, on the loop."""
-        self._work.put(lambda: self._tell(then, chore()))
+    def ask_between(self, verb: Callable[[Store], T], then: Callable[[T | Exception], object]) -> None:
+        """Run a verb of the store that writes on the writer's thread, between two commits.
 
-    def ask_between(self, verb: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
-        """The same for a verb of the store that writes; an error goes to `then` in place of the result."""
+        Its result, or whatever error it raised, goes to `then`, on the loop.
+        """
         if self._dead is not None:
             then(_as_store_error(self._dead))
             return
-        self.run_between(partial(found_or_error, verb, self._store), then)
+        self._run_between(partial(_result_or_error, verb, self._store), partial(self._found, then))
 
     async def wait_between(self, verb: Callable[[Store], T]) -> T:
         """The same; gives the result, or raises the error."""
@@ -432,6 +431,26 @@ class Committer:
     def _tell(self, callback: Callable[[T], object], found: T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(callback, found)
+
+    def _run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
+        """`chore` raises nothing: it would be the end of the thread, with nobody told."""
+        self._work.put(lambda: self._tell(then, chore()))
+
+    def _found(self, then: Callable[[T | Exception], object], found: T | BaseException) -> None:
+        """On the loop: what a verb found. What is no Exception stops the worker, as in a commit."""
+        if isinstance(found, BaseException) and not isinstance(found, Exception):
+            then(_as_store_error(found))
+            self._die(found, self._in_flight or self._group)
+        else:
+            then(found)
+
+
+def _result_or_error(verb: Callable[[Store], T], store: Store) -> T | BaseException:
+    """Any error: the writer's thread goes on, and whoever asked hears of it."""
+    try:
+        return verb(store)
+    except BaseException as error:
+        return error
 
 
 def _as_store_error(error: BaseException) -> StoreError:

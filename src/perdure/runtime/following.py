@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..core.events import EventPage, EventRow, SubscriptionRow
 from ..core.positions import gone_below
-from ..errors import StoreError
 from ..stores.base import Store
 from ..stores.streams import lane_of
 from .clock import Armed
@@ -100,11 +99,11 @@ class Following:
             self._look_again = False
             self._look()
 
-    def _found(self, page: EventPage | StoreError, *, asked_after: int) -> None:
+    def _found(self, page: EventPage | Exception, *, asked_after: int) -> None:
         self._is_reading = False
         if self._stopped:
             return
-        if isinstance(page, StoreError):
+        if isinstance(page, Exception):
             self._driver.complain(page, f"reading stream {self._row.stream!r}")
             return
         if page.gone > asked_after:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError
 from ..stores.sight import Sight
 from .inbox import Inbox
 from .lease import LeaseKeeper
@@ -54,12 +53,12 @@ class Glance:
             lambda seen: self._seen(seen, renewed=until_ms > 0),
         )
 
-    def _seen(self, seen: Sight | StoreError, *, renewed: bool) -> None:
+    def _seen(self, seen: Sight | Exception, *, renewed: bool) -> None:
         self._asking = False
         driver = self._driver
         if driver.stopped:
             return
-        if isinstance(seen, StoreError):
+        if isinstance(seen, Exception):
             driver.complain(seen, "looking whether there is something to do")
             return  # the lease is renewed by a commit then, which is tried again and again
         if renewed:

@@ -21,7 +21,6 @@ from ..errors import (
     RunDamaged,
     RunTerminated,
     StoreCorrupt,
-    StoreError,
     UpdateRefused,
 )
 from ..stores.base import DROPPED, MessagePage, Reply, Store
@@ -79,7 +78,7 @@ class Inbox:
             lambda page: self._found(page, limit),
         )
 
-    def _found(self, page: MessagePage | StoreError, limit: int) -> None:
+    def _found(self, page: MessagePage | Exception, limit: int) -> None:
         if self._driver.stopped:
             return
         if isinstance(page, RunDamaged):
@@ -89,7 +88,7 @@ class Inbox:
             self._ask(1)  # it is not known which: look at them one by one
             return
         self._looking = False
-        if isinstance(page, StoreError):
+        if isinstance(page, Exception):
             self._driver.complain(page, "looking for messages")
             return
         for message in page.messages:

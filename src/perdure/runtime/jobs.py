@@ -20,7 +20,7 @@ import msgspec
 from ..codec.failures import encode_failure
 from ..core.commands import RunStep
 from ..core.records import Message, MessageKind
-from ..errors import StepFailed, StoreError
+from ..errors import StepFailed
 from ..stores.base import AttemptRow, ClaimedJob, Lease, Store
 from ..stores.jobs import CRASHES_BEFORE_SUSPECT
 from .definitions import StepDefinition
@@ -102,10 +102,10 @@ class Jobs:
         """Whether a job runs here of which workers died: no other such one is begun beside it."""
         return self._suspect is not None and not self._suspect.done()
 
-    def _found(self, found: _Found | StoreError, known: dict[str, StepDefinition]) -> None:
+    def _found(self, found: _Found | Exception, known: dict[str, StepDefinition]) -> None:
         driver = self._driver
         driver.claiming_jobs = False
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             driver.complain(found, "looking for steps to run for other workers")
         elif not driver.stopped:
             self._take(found, known)

@@ -25,7 +25,7 @@ from ..core.events import (
 from ..core.joins import JoinRules, LaneJoin, Pair
 from ..core.positions import gone_below
 from ..core.windows import LaneRows, Missed, WindowChange
-from ..errors import NotDecodable, StoreCorrupt, StoreError
+from ..errors import NotDecodable, StoreCorrupt
 from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
@@ -226,11 +226,11 @@ class Joiner:
             partial(self._found, side, after, now_ms),
         )
 
-    def _found(self, side: _Side, after: int, asked_at_ms: int, page: EventPage | StoreError) -> None:
+    def _found(self, side: _Side, after: int, asked_at_ms: int, page: EventPage | Exception) -> None:
         side.is_reading = False
         if self._paused:
             return
-        if isinstance(page, StoreError):
+        if isinstance(page, Exception):
             self._driver.complain(page, f"reading stream {side.stream!r}")
             return
         number = side.number

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..core.standing import KeepRule
-from ..errors import StoreError
-from ..stores.base import Store
 from .clock import Armed, Clock
 from .committer import Committer
 
@@ -23,11 +22,8 @@ _AT_ONCE = 1_000
 class Keeping:
     """Sees to it that each stream keeps what its rule says."""
 
-    def __init__(
-        self, store: Store, clock: Clock, committer: Committer, rules: Callable[[], Sequence[KeepRule]]
-    ) -> None:
+    def __init__(self, clock: Clock, committer: Committer, rules: Callable[[], Sequence[KeepRule]]) -> None:
         """`rules` gives those of the streams that this process knows by now."""
-        self._store = store
         self._clock = clock
         self._committer = committer
         self._rules = rules
@@ -52,21 +48,17 @@ class Keeping:
         self._turns = self._turns or deque(self._rules())
         if self._turns:
             rule, now_ms = self._turns.popleft(), self._clock.now_ms()
-            self._committer.run_between(lambda: self._let_go(rule, now_ms), self._looked)
+            self._committer.ask_between(
+                lambda store: store.streams.let_go(rule, now_ms=now_ms, limit=_AT_ONCE),
+                partial(self._looked, rule),
+            )
         else:
             self._arm(_LOOK_EVERY_MS)
 
-    def _let_go(self, rule: KeepRule, now_ms: int) -> KeepRule | None:
-        """On the writer's thread: gives the rule again if there may be more."""
-        try:
-            count = self._store.streams.let_go(rule, now_ms=now_ms, limit=_AT_ONCE)
-        except StoreError as error:
-            _log.warning("Stream %r could not let go of old events: %s", rule.stream, error)
-            return None
-        return rule if count == _AT_ONCE else None
-
-    def _looked(self, again: KeepRule | None) -> None:
-        if again is not None:
-            self._turns.append(again)
+    def _looked(self, rule: KeepRule, count: int | Exception) -> None:
+        if isinstance(count, Exception):
+            _log.warning("Stream %r could not let go of old events: %s", rule.stream, count)
+        elif count == _AT_ONCE:
+            self._turns.append(rule)
         if self._armed is not None:
             self._arm(_GO_ON_MS if self._turns else _LOOK_EVERY_MS)

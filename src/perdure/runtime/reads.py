@@ -44,7 +44,7 @@ class Reads:
         """Whether nobody waits for what a thread finds."""
         return not self._asked
 
-    def ask(self, look: Callable[[Store], T], then: Callable[[T | StoreError], object]) -> None:
+    def ask(self, look: Callable[[Store], T], then: Callable[[T | Exception], object]) -> None:
         """Give what `look` finds, or its error, to `then`: before this returns, or later on the loop."""
         if self._stopped:
             then(_stopped())
@@ -63,12 +63,15 @@ class Reads:
         self.ask(look, partial(self._found_or_again, look, then, doing))
 
     def _found_or_again(
-        self, look: Callable[[Store], T], then: Callable[[T], object], doing: str, found: T | StoreError
+        self, look: Callable[[Store], T], then: Callable[[T], object], doing: str, found: T | Exception
     ) -> None:
-        if not isinstance(found, StoreError):
+        if not isinstance(found, Exception):
             then(found)
         elif not self._stopped:
-            _log.warning("While %s: %s Trying again.", doing, found)
+            if isinstance(found, StoreError):
+                _log.warning("While %s: %s Trying again.", doing, found)
+            else:
+                _log.error("While %s. Trying again.", doing, exc_info=found)
             wait_s = _REPAIR_S if isinstance(found, StoreCorrupt) else _AGAIN_S
             self._loop.call_later(wait_s, self.ask_again, look, then, doing)
 
@@ -96,20 +99,20 @@ class Reads:
             then(_stopped())
 
 
-def found_or_error(look: Callable[[Store], T], store: Store) -> T | StoreError:
-    """What `look` finds, or the error that the store raised."""
+def found_or_error(look: Callable[[Store], T], store: Store) -> T | Exception:
+    """What `look` finds, or the error that it raised: any, for somebody waits."""
     try:
         return look(store)
-    except StoreError as error:
+    except Exception as error:
         return error
 
 
-async def told(ask: Callable[[Callable[[T | StoreError], object]], object]) -> T:
+async def told(ask: Callable[[Callable[[T | Exception], object]], object]) -> T:
     """Wait for what `ask` gives to the callback that it gets; an error is raised."""
-    found: asyncio.Future[T | StoreError] = asyncio.get_running_loop().create_future()
+    found: asyncio.Future[T | Exception] = asyncio.get_running_loop().create_future()
     ask(lambda result: found.done() or found.set_result(result))
     result = await found
-    if isinstance(result, StoreError):
+    if isinstance(result, Exception):
         raise result
     return result
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.records import Kind, Record, RunRow, Status
-from ..errors import PerdureError, RunDamaged, StepFailed, StoreCorrupt, StoreError
+from ..errors import PerdureError, RunDamaged, StepFailed, StoreCorrupt
 from ..stores.base import Loaded
 from .definitions import WorkflowDefinition
 from .driver import CRASHES_BEFORE_PARKING
@@ -81,9 +81,9 @@ class Recovery:
     def _load(self, numbers: list[int]) -> None:
         self._driver.reads.ask(lambda store: store.load(numbers), lambda found: self._arrived(numbers, found))
 
-    def _arrived(self, numbers: list[int], found: list[Loaded] | StoreError) -> None:
+    def _arrived(self, numbers: list[int], found: list[Loaded] | Exception) -> None:
         driver = self._driver
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             self._failed(numbers, found)
         elif not driver.stopped:
             by_number = {loaded.row.number: loaded for loaded in found}
@@ -92,7 +92,7 @@ class Recovery:
         if not driver.loading or driver.stopped:
             self._tell_waiters()
 
-    def _failed(self, numbers: list[int], error: StoreError) -> None:
+    def _failed(self, numbers: list[int], error: Exception) -> None:
         driver = self._driver
         if len(numbers) > 1:
             for number in numbers:  # it is not known which: look at them one by one
@@ -217,9 +217,9 @@ class Recovery:
             lambda claimed: self._was_claimed(numbers, claimed),
         )
 
-    def _was_claimed(self, numbers: list[int], claimed: set[int] | StoreError) -> None:
+    def _was_claimed(self, numbers: list[int], claimed: set[int] | Exception) -> None:
         driver = self._driver
-        if isinstance(claimed, StoreError):
+        if isinstance(claimed, Exception):
             driver.complain(claimed, "claiming runs whose time has come")
             claimed = set()
         for number in numbers:

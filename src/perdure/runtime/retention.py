@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from ..errors import StoreError
-from ..stores.base import Store
 from .clock import Armed, Clock
 from .committer import Committer
 
@@ -22,8 +20,7 @@ _AT_ONCE = 200
 class Retention:
     """Removes runs 30 days after their end, with all that is theirs."""
 
-    def __init__(self, store: Store, clock: Clock, committer: Committer) -> None:
-        self._store = store
+    def __init__(self, clock: Clock, committer: Committer) -> None:
         self._clock = clock
         self._committer = committer
         self._armed: Armed | None = None
@@ -43,16 +40,12 @@ class Retention:
 
     def _look(self) -> None:
         before_ms = self._clock.now_ms() - KEPT_MS
-        self._committer.run_between(lambda: self._remove(before_ms), self._removed)
+        self._committer.ask_between(
+            lambda store: store.remove_ended(before_ms=before_ms, limit=_AT_ONCE), self._removed
+        )
 
-    def _remove(self, before_ms: int) -> int:
-        """On the writer's thread."""
-        try:
-            return self._store.remove_ended(before_ms=before_ms, limit=_AT_ONCE)
-        except StoreError as error:
-            _log.warning("Runs that ended long ago could not be removed: %s", error)
-            return 0
-
-    def _removed(self, count: int) -> None:
+    def _removed(self, count: int | Exception) -> None:
+        if isinstance(count, Exception):
+            _log.warning("Runs that ended long ago could not be removed: %s", count)
         if self._armed is not None:
             self._arm(_GO_ON_MS if count == _AT_ONCE else _LOOK_EVERY_MS)

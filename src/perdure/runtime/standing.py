@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.events import Standing, SubscriptionRow, SubscriptionStanding
-from ..errors import StoreError
 from .breaker import Breaker
 
 if TYPE_CHECKING:
@@ -113,9 +112,9 @@ class Stand:
         )
         self._become(after, now_ms)
 
-    def _written(self, found: bool | StoreError) -> None:
+    def _written(self, found: bool | Exception) -> None:
         self._writes -= 1
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             self._driver.complain(found, f"writing how subscription {self._row.name!r} stands")
 
     def _become(self, status: Standing, at_ms: int) -> None:

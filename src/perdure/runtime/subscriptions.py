@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.events import LaneRow, SubscriptionRow, SubscriptionStanding
-from ..errors import DefinitionError, StoreError
+from ..errors import DefinitionError
 from ..stores.base import Store
 from ..stores.sight import Reading
 
@@ -132,10 +132,7 @@ class Subscriptions:
         """
         wait_between = self._driver.committer.wait_between
         for handler in self._news():
-            found = await wait_between(partial(_subscribe, handler))
-            if isinstance(found, DefinitionError):
-                raise found
-            self._serve(handler, found)
+            self._serve(handler, await wait_between(partial(_subscribe, handler)))
         self.look()
 
     def look(self) -> None:
@@ -172,11 +169,9 @@ class Subscriptions:
             self._asked += 1
             driver.committer.ask_between(partial(_subscribe, handler), partial(self._subscribed, handler))
 
-    def _subscribed(
-        self, handler: Subscribing, found: SubscriptionRow | StoreError | DefinitionError
-    ) -> None:
+    def _subscribed(self, handler: Subscribing, found: SubscriptionRow | Exception) -> None:
         self._asked -= 1
-        if isinstance(found, StoreError | DefinitionError):
+        if isinstance(found, Exception):
             self._driver.complain(found, f"subscribing {handler.name}() to stream {handler.stream!r}")
             return
         self._serve(handler, found)
@@ -197,9 +192,9 @@ class Subscriptions:
         self._is_claiming = True
         self._driver.reads.ask(lambda store: store.streams.dead.standings(), self._stand)
 
-    def _stand(self, found: list[SubscriptionStanding] | StoreError) -> None:
+    def _stand(self, found: list[SubscriptionStanding] | Exception) -> None:
         driver = self._driver
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             self._claimed(found)
             return
         for stands in found:
@@ -215,9 +210,9 @@ class Subscriptions:
         """The subscriptions, and those whose lanes are not shared."""
         return list(self._subscribers), [n for n, one in self._subscribers.items() if one.is_whole]
 
-    def _claimed(self, found: list[LaneRow] | StoreError) -> None:
+    def _claimed(self, found: list[LaneRow] | Exception) -> None:
         self._is_claiming = False
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             self._driver.complain(found, "looking for lanes to take up")
             return
         by_subscription: dict[int, list[LaneRow]] = {}
@@ -232,8 +227,8 @@ class Subscriptions:
         lease, (numbers, whole) = self._driver.lease, self._served()
         self._driver.reads.ask(lambda store: store.streams.shares(lease, numbers, whole=whole), self._give_up)
 
-    def _give_up(self, shares: dict[int, int] | StoreError) -> None:
-        if isinstance(shares, StoreError):
+    def _give_up(self, shares: dict[int, int] | Exception) -> None:
+        if isinstance(shares, Exception):
             self._driver.complain(shares, "looking how the lanes are shared")
             return
         for number, share in shares.items():
@@ -280,11 +275,8 @@ class Subscriptions:
         await asyncio.gather(*(one.stop() for one in self._subscribers.values()), *self._moving)
 
 
-def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow | DefinitionError:
-    try:
-        handler.check(store)
-    except DefinitionError as error:  # on the writer's thread, which goes on
-        return error
+def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow:
+    handler.check(store)
     return store.streams.subscribe(
         handler.stream, handler.name, lanes=handler.lanes, from_start=handler.from_start
     )

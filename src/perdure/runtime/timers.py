@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Container
 from heapq import heapify, heappop, heappush
 
-from ..errors import StoreError
 from ..stores.base import Lease
 from .clock import Armed, Clock
 from .reads import Reads
@@ -114,11 +113,11 @@ class Timers:
             lambda page: self._have_read(page, until_ms),
         )
 
-    def _have_read(self, page: list[tuple[int, int]] | StoreError, until_ms: int) -> None:
+    def _have_read(self, page: list[tuple[int, int]] | Exception, until_ms: int) -> None:
         self._reading = False
         if self._stopped:
             return
-        if isinstance(page, StoreError):
+        if isinstance(page, Exception):
             _log.warning("While reading the runs that sleep: %s", page)
             self._read_until_ms = self._clock.now_ms() + _TRY_AGAIN_MS
         else:

@@ -37,7 +37,7 @@ from ..core.windows import (
     WindowChange,
     WindowRules,
 )
-from ..errors import NotDecodable, StoreCorrupt, StoreError
+from ..errors import NotDecodable, StoreCorrupt
 from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
@@ -228,11 +228,11 @@ class Windower:
             partial(self._found, after, now_ms),
         )
 
-    def _found(self, after: int, asked_at_ms: int, page: EventPage | StoreError) -> None:
+    def _found(self, after: int, asked_at_ms: int, page: EventPage | Exception) -> None:
         self._is_reading = False
         if self._paused:
             return
-        if isinstance(page, StoreError):
+        if isinstance(page, Exception):
             self._driver.complain(page, f"reading stream {self._definition.stream!r}")
             return
         if page.gone > after:

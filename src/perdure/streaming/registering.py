@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
-from ..errors import DefinitionError, SchemaError
-from ..stores.base import Store
 
 if TYPE_CHECKING:
     from ..blocks.stream import Stream
@@ -75,9 +73,8 @@ class Registrar:
             self._serving = None
 
     async def _register(self, door: Door, stream: Stream[Any], append: Append) -> None:
-        refused = await door.write(partial(_register, stream, append, door.clock.now_ms()))
-        if refused is not None:
-            raise refused
+        at_ms = door.clock.now_ms()
+        await door.write(lambda store: stream.register(store, append, at_ms=at_ms))
         self._known.update((stream, event.type) for event in append.events)
 
 
@@ -87,14 +84,3 @@ def _tell(told: asyncio.Future[Outcome], written: asyncio.Future[Outcome]) -> No
     elif not told.done():
         error = written.exception()
         told.set_result(written.result()) if error is None else told.set_exception(error)
-
-
-def _register(
-    stream: Stream[Any], append: Append, at_ms: int, store: Store
-) -> SchemaError | DefinitionError | None:
-    """On the thread that writes, which goes on whatever the code is like."""
-    try:
-        stream.register(store, append, at_ms=at_ms)
-    except (SchemaError, DefinitionError) as error:
-        return error
-    return None

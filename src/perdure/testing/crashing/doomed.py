@@ -125,7 +125,7 @@ class InlineCommitter(Committer):
             self._write(group)
             self._finish(group)
 
-    def run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
+    def _run_between(self, chore: Callable[[], T], then: Callable[[T], object]) -> None:
         self._loop.call_soon(then, chore())
 
 
