@@ -16,9 +16,9 @@ from ...errors import StepError
 from .faults import fault_of
 
 OUR_TABLES: Final = frozenset({
-    "attempt", "awaiting", "blob", "blob_chunk", "correlated", "correlation", "counter", "dead", "event",
-    "job", "lane", "lease", "message", "move_mark", "record", "reply", "request", "run", "state", "stream",
-    "subscription", "tag",
+    "attempt", "awaiting", "blob", "blob_chunk", "correlated", "correlation", "counter", "dead", "dead_note",
+    "event", "event_window", "job", "lane", "lane_time", "lease", "message", "move_mark", "record", "reply",
+    "request", "run", "schema", "seek", "serving", "state", "stream", "subscription", "tag",
 })  # fmt: skip
 _WRITES: Final = frozenset({
     apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE, apsw.SQLITE_DROP_TABLE,
