@@ -216,3 +216,95 @@ def test_the_worker_of_the_old_release_writes_nothing_after_the_migration(tmp_pa
     with pytest.raises(apsw.SQLError, match="no such column: epoch"):
         old.execute(fence, (7,))
     old.close()
+
+
+THEIRS = """
+CREATE TABLE Event (title TEXT);
+CREATE VIEW stream AS SELECT title FROM Event;
+CREATE TABLE booking (number INTEGER);
+CREATE INDEX dead_key ON booking (number);
+INSERT INTO Event VALUES ('a concert');
+"""
+
+
+def everything_in(path: Path) -> list[object]:
+    connection = apsw.Connection(str(path))
+    found: list[object] = [
+        connection.pragma("user_version"),
+        *connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY rowid"),
+        *connection.execute("SELECT * FROM run"),
+        *connection.execute("SELECT * FROM lease"),
+    ]
+    connection.close()
+    return found
+
+
+def test_a_table_of_the_users_whose_name_a_later_release_needs_is_named_and_the_file_left_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shop.db"
+    make_store_of_schema_2(path, held=0)
+    connection = apsw.Connection(str(path))
+    connection.execute(THEIRS)
+    before = everything_in(path)
+
+    with pytest.raises(StoreVersionError) as told:
+        SqliteStore(path)
+
+    assert "your table 'Event', view 'stream' and index 'dead_key'" in str(told.value)
+    assert str(path) in str(told.value)
+    assert "Rename yours" in told.value.hint
+    assert everything_in(path) == before
+    assert connection.execute("SELECT title FROM Event").get == "a concert"
+    connection.close()
+
+
+def test_once_they_are_renamed_the_store_is_brought_up_to_date_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    make_store_of_schema_2(path, held=0)
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE event (title TEXT); INSERT INTO event VALUES ('a concert')")
+    with pytest.raises(StoreVersionError, match="your table 'event'"):
+        SqliteStore(path)
+
+    connection.execute("ALTER TABLE event RENAME TO shop_event")
+    store = SqliteStore(path)
+
+    assert store.versions()["schema"] == str(len(MIGRATIONS))
+    assert list(store.check()) == []
+    assert connection.execute("SELECT title FROM shop_event").get == "a concert"
+    store.close()
+    connection.close()
+
+
+def test_whatever_later_releases_added_is_looked_for_among_the_users(tmp_path: Path) -> None:
+    make_store_of_schema_2(tmp_path / "old.db", held=0)
+    SqliteStore(tmp_path / "new.db").close()
+    old, new = apsw.Connection(str(tmp_path / "old.db")), apsw.Connection(str(tmp_path / "new.db"))
+    added = sorted(
+        str(name) for name in tables_of(new) - tables_of(old) if not str(name).startswith("sqlite_autoindex")
+    )
+
+    for name in added:
+        old.execute(f"CREATE TABLE {name} (x)")
+        with pytest.raises(StoreVersionError, match=f"your table '{name}'"):
+            SqliteStore(tmp_path / "old.db")
+        old.execute(f"DROP TABLE {name}")
+
+    assert {"event", "dead_key", "event_removed"} <= set(added)
+    old.close()
+    new.close()
+
+
+def test_tables_of_ours_that_a_migration_makes_anew_are_not_taken_for_the_users(tmp_path: Path) -> None:
+    for schema in range(1, len(MIGRATIONS)):
+        connection = apsw.Connection(str(tmp_path / f"{schema}.db"))
+        old = FileSchema(connection, "x")
+        with old.alone():
+            for migration in MIGRATIONS[:schema]:
+                old.apply(migration)
+
+        migrate(old, MIGRATIONS)
+
+        assert schema_number(connection) == len(MIGRATIONS)
+        connection.close()

@@ -22,6 +22,7 @@ import apsw
 from ...errors import StoreError, StoreNotOurs, StoreUnavailable, StoreVersionError
 from ..migrate import Migration, load_migrations, migrate, pending_migrations
 from .faults import DRIVER_ERRORS, failed_sync, fault_of, is_failed_sync, read_only
+from .naming import refuse_taken_names
 
 APPLICATION_ID: Final = 0x50455244
 """`PERD`, in the file's header: this file is ours."""
@@ -212,7 +213,9 @@ class FileSchema:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            yield schema_number(connection)
+            number = schema_number(connection)
+            refuse_taken_names(connection, MIGRATIONS, schema=number, url=self.url)
+            yield number
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
