@@ -312,6 +312,14 @@ async def test_a_redrive_hands_over_so_many_a_second(harness: Harness, orders: O
     assert (len(redriven.events), notes.amounts("a")) == (30, list(range(1, 31)))
 
 
+@pytest.mark.parametrize("rate", [0, -1.0])
+async def test_a_rate_at_which_nothing_would_ever_be_handed_over_is_refused(
+    harness: Harness, notes: Notes, rate: float
+) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        await harness.subscription(notes.handler).redrive(rate=rate)
+
+
 async def test_a_redrive_stops_when_too_many_fail_again(
     harness: Harness, orders: Orders, notes: Notes
 ) -> None:

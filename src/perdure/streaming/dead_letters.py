@@ -129,10 +129,13 @@ class DeadLetters(ABC):
         A key that is held back is redriven whole, in its order, whichever of its events is named; new ones of
         the key come after. A `dry_run` changes nothing, and says which events would be delivered.
 
-        `rate` hands over so many a second at most. When `max_failures` events have failed again, the others
-        stay parked; None: never mind. Returns when all are handed over to the workers, which may be long
-        before they are handled. Cancelled, or crashed, it leaves what is not handed over parked: call again.
+        `rate` hands over so many a second at most; ValueError unless it is more than 0. When `max_failures`
+        events have failed again, the others stay parked; None: never mind. Returns when all are handed over
+        to the workers, which may be long before they are handled. Cancelled, or crashed, it leaves what is
+        not handed over parked: call again.
         """
+        if rate is not None and rate <= 0:
+            raise ValueError(f"rate is {rate}: it is how many events a second, and so more than 0")
         row, wanted = await self._row(), self._filter(positions, key)
         author = self._author(by, reason)
         if dry_run:
