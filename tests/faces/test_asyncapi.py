@@ -279,6 +279,14 @@ def test_what_is_no_document_is_refused(
     assert complaint in answer.err
 
 
+def test_a_module_that_is_not_there_is_told_with_a_hint(perdure: Perdure) -> None:
+    answer = perdure("asyncapi", "nothing")
+
+    assert answer.code == 2
+    assert "There is no module 'nothing'" in answer.err
+    assert "hint: A module is named as it would be imported here, or by the path of its file" in answer.err
+
+
 def test_a_module_without_streams_says_so(project: Path, perdure: Perdure) -> None:
     (project / "empty.py").write_text("", encoding="utf-8")
 

@@ -34,6 +34,14 @@ def test_a_command_that_starts_nothing_makes_no_store(
     assert [path.name for path in project.iterdir()] == ["shop.py"]
 
 
+def test_a_store_that_may_not_even_be_looked_for_is_trouble_with_the_store(perdure: Perdure) -> None:
+    answer = perdure("list", "--store", "long" * 100)
+
+    assert answer.code == 5
+    assert "cannot be opened" in answer.err
+    assert "hint: Check that its directory exists and that this user may read and write there." in answer.err
+
+
 def test_the_store_may_be_a_path_or_come_from_the_environment(
     perdure: Perdure, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

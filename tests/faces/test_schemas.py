@@ -308,13 +308,19 @@ def test_what_cannot_be_checked_says_so(perdure: Perdure, project: Path, change:
     (project / "empty.py").write_text("")
     (project / "broken").mkdir()
     (project / "broken" / "x.json").write_text("{}")
+    (project / "folder" / "x.json").mkdir(parents=True)
 
     nothing = perdure("schema", "check", "letters")
     empty = perdure("schema", "check", "empty", "--against", "broken")
     missing = perdure("schema", "check", "letters", "--against", "nowhere")
     broken = perdure("schema", "check", "letters", "--against", "broken")
+    unreadable = perdure("schema", "check", "letters", "--against", "folder")
+    unwritable = perdure("schema", "samples", "letters", "--to", "empty.py")
 
-    assert [one.code for one in (nothing, empty, missing, broken)] == [2, 2, 2, 2]
+    assert [one.code for one in (nothing, empty, missing, broken, unreadable, unwritable)] == [2] * 6
+    assert "'folder/x.json' cannot be used: Is a directory." in unreadable.err
+    assert "'empty.py/event/letters' cannot be used: Not a directory." in unwritable.err
+    assert "hint: Name another file or folder" in unwritable.err
     assert "hint: Give --store URL, --against DIR, or both." in nothing.err
     assert "there is no stream, workflow or step here" in empty.err
     assert "There is no folder 'nowhere'" in missing.err

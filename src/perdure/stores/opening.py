@@ -49,7 +49,7 @@ def open_closed_store(url: str, *, create: bool = True, only_look: bool = False)
         from .sqlite import SqliteStore, find_place
 
         place = find_place(url)
-        if (only_look or not create) and not Path(place.path).exists():
+        if (only_look or not create) and not _is_there(place.path):
             raise StoreUnavailable(
                 f"There is no store at '{place.url}', and this only looks at what is there.",
                 hint="`perdure run` and `perdure start` make one; --store or PERDURE_STORE names another.",
@@ -74,3 +74,10 @@ def open_closed_store(url: str, *, create: bool = True, only_look: bool = False)
         hint="Use sqlite:///file.db (three slashes: a relative path; four: a full one), or "
         "postgresql://user:password@host/database.",
     )
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # there is no right to look: whoever opens it says so
+        return True

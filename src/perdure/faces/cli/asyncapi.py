@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ...errors import DefinitionError
-from .endings import BadInput, ExitCode, complain
+from .endings import BadInput, ExitCode, conclude
 from .loading import load_module
 from .options import DebugOption, JsonOption
 from .output import many, print_json, say
@@ -39,17 +38,15 @@ def asyncapi(
     """
     if as_json and as_yaml:
         raise typer.BadParameter("--json and --yaml exclude each other.")
-    try:
+
+    async def work() -> ExitCode:
         document = _document(module, title)
-        if against is None:
-            _write(document, as_yaml=as_yaml)
-            code = ExitCode.OK
-        else:
-            code = _check(document, against, as_json=as_json)
-    except (BadInput, DefinitionError) as error:
-        complain(error, debug=debug)
-        code = ExitCode.USAGE
-    raise typer.Exit(code)
+        if against is not None:
+            return _check(document, against, as_json=as_json)
+        _write(document, as_yaml=as_yaml)
+        return ExitCode.OK
+
+    conclude(work(), debug=debug)
 
 
 def _document(module: str, title: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _STYLES = {"place": "bold", "why": "default", "fix": "green", "way": "dim"}
 
 def check(
     places: Annotated[
-        list[str], typer.Argument(metavar="PATH|MODULE…", help="Files, folders, or names of modules.")
+        list[str], typer.Argument(metavar="PATH|MODULE", help="Files, folders, or names of modules.")
     ],
     as_sarif: Annotated[
         bool, typer.Option("--sarif", help="Write SARIF 2.1.0 to stdout, for code hosts and editors.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...client import Client
-from ...errors import PerdureError
+from ...errors import NotParked, PerdureError
 from ...streaming.dead_letters import place_at
 from ...streaming.parked import kind_of
 from .endings import BadInput, ExitCode, with_client
@@ -20,7 +20,7 @@ from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_j
 from .output import age, clock_time, console, many, print_json, say, shorten, to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from ...streaming.parked import ParkedDetails, ParkedEvent, SubscriptionStatus
     from ...streaming.subscription import Subscription
@@ -37,7 +37,7 @@ Where = Annotated[
 Position = Annotated[str, typer.Argument(metavar="POSITION", help="Where the event stands in its stream.")]
 Positions = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[POSITION]...", help="Which events; else those of --key, or --all."),
+    typer.Argument(metavar="POSITION", help="Which events; else those of --key, or --all."),
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only events of this key.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All that is parked.")]
@@ -74,7 +74,7 @@ def list_dead(
         if where is None:
             await _list_handlers(client, as_json=as_json)
             return
-        _check_words((), reason)
+        _check_words(() if page is None else (page,), reason)
         found = await _subscription(client, where).parked(key=key, reason=reason, after=page, limit=limit)
         if as_json:
             for one in found:
@@ -128,6 +128,7 @@ def edit(
     async def work(client: Client) -> None:
         subscription = _subscription(client, where)
         _check_words([position])
+        _want_reason(reason)
         await subscription.edit(position, read_json(data), reason=reason, by=by or _user())
         if as_json:
             print_json({"edited": position})
@@ -157,22 +158,31 @@ def redrive(
     debug: DebugOption = False,
 ) -> None:
     """Deliver parked events again. Without --yes it only says which (a dry run)."""
-    _say_which(positions, key, all=all)
+    if [bool(positions), key is not None, all].count(True) != 1:
+        raise typer.BadParameter("say which events: POSITION…, --key KEY, or --all.")
 
     async def work(client: Client) -> ExitCode:
         subscription = _subscription(client, where)
         _check_words(positions or ())
-        if yes and not await client.workers():
-            say("No worker is running on this store: events are handled when one starts.")
+        if rate is not None and rate <= 0:
+            raise BadInput(
+                f"--rate {rate:g} hands nothing over.", hint="Give a number above 0, or no --rate."
+            )
         done = await subscription.redrive(
             positions or None, key=key, dry_run=not yes, rate=rate, max_failures=max_failures,
             reason=reason, by=by or _user(),
         )  # fmt: skip
+        if not done.is_stopped:
+            _say_others(where, positions or (), done.events)
         if as_json:
             print_json(done)
         elif not yes:
             _say_dry_run("redrive", done.events)
+        elif not done.events:
+            say("There is nothing to redrive.")
         else:
+            if not await client.workers():
+                say("No worker is running on this store: events are handled when one starts.")
             say(f"{many(len(done.events), 'event')} handed over, {done.failed} of them failed again so far.")
             if done.is_stopped:
                 say("Too many: the others stay parked.")
@@ -194,21 +204,23 @@ def discard(
     debug: DebugOption = False,
 ) -> None:
     """Give parked events up for good. Without --yes it only says which (a dry run)."""
-    _say_which(positions, key, all=False)
+    if bool(positions) is (key is not None):
+        raise typer.BadParameter("say which events: POSITION…, or --key KEY.")
 
     async def work(client: Client) -> None:
         subscription = _subscription(client, where)
         _check_words(positions or ())
         if not yes:
             found = await _all_parked(subscription, positions, key)
+            _say_others(where, positions or (), found)
             if as_json:
                 print_json({"would_discard": found})
             else:
                 _say_dry_run("discard", found)
             return
-        if not reason:
-            raise BadInput("What is discarded is never handled: say why.", hint="Give --reason.")
+        _want_reason(reason)
         gone = await subscription.discard(positions or None, key=key, reason=reason, by=by or _user())
+        _say_others(where, positions or (), gone)
         if as_json:
             print_json({"discarded": gone})
         else:
@@ -248,6 +260,7 @@ def stop(
     """Let a handler begin nothing more, on any worker, until it is resumed."""
 
     async def work(client: Client) -> None:
+        _want_reason(reason)
         was_so = await _subscription(client, where).stop(reason=reason)
         if as_json:
             print_json({"stopped": was_so})
@@ -270,16 +283,28 @@ def _check_words(positions: Iterable[str] = (), reason: str | None = None) -> No
         raise BadInput(error.what, hint=error.hint) from error
 
 
+def _want_reason(reason: str) -> None:
+    if not reason.strip():
+        raise BadInput("Nobody would know later why this was done: say why.", hint="Give --reason.")
+
+
 def _subscription(client: Client, where: str) -> Subscription:
-    stream, slash, handler = where.rpartition("/")
-    if not slash:
+    stream, _, handler = where.rpartition("/")
+    if not stream or not handler:
         raise BadInput(f"{where!r} is no handler.", hint="Write STREAM/HANDLER, as `perdure dead list` does.")
     return client.subscription(handler, stream)
 
 
-def _say_which(positions: list[str] | None, key: str | None, *, all: bool) -> None:
-    if [bool(positions), key is not None, all].count(True) != 1:
-        raise typer.BadParameter("say which: positions, --key, or --all where there is one.")
+def _say_others(where: str, named: Collection[str], found: Collection[str]) -> None:
+    """Say which of those that were named are not parked. Raises NotParked if that is all of them."""
+    others = [position for position in named if position not in found]
+    if others and not found:
+        raise NotParked(
+            f"Nothing at {', '.join(others)} is parked by {where}: it is done, discarded or on its way.",
+            hint=f"`perdure dead list {where}` says what is.",
+        )
+    if others:
+        say(f"Not parked: {', '.join(others)}.")
 
 
 def _user() -> str:

@@ -24,9 +24,7 @@ _ALL = 1 << 62
 def deploy_check(
     modules: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODULE…", help="Modules or files that define the workflows, as for `worker`."
-        ),
+        typer.Argument(metavar="MODULE", help="Modules or files that define the workflows, as for `worker`."),
     ],
     all_ids: Annotated[bool, typer.Option("--all-ids", help="Name all runs, and not the first few.")] = False,
     store: StoreOption = DEFAULT_STORE,

@@ -131,9 +131,24 @@ def conclude(work: Coroutine[Any, Any, ExitCode | None], *, debug: bool) -> NoRe
         # Whoever read our output has had enough; nor may the last flush complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.OK
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(_bad_file(error), debug=debug)
+        code = ExitCode.USAGE
     if code is ExitCode.INTERRUPTED:
         leave(code)
     raise typer.Exit(code or ExitCode.OK)
+
+
+def _bad_file(error: OSError) -> BadInput:
+    """A file or folder that was named, and cannot be read or written."""
+    bad = BadInput(
+        f"{str(error.filename)!r} cannot be used: {error.strerror}.",
+        hint="Name another file or folder, or give this user the right to read and write it.",
+    )
+    bad.__cause__ = error  # --debug shows it
+    return bad
 
 
 def be_interruptible() -> None:

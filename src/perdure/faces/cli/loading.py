@@ -15,6 +15,7 @@ from ...blocks.workflow import Workflow
 from .endings import BadInput
 
 _FORM = "Write module:workflow, or path/to/file.py:workflow."
+_PLACE = "A module is named as it would be imported here, or by the path of its file: shop, or path/shop.py."
 
 
 def load_workflow(target: str) -> Workflow[Any, Any]:
@@ -39,12 +40,14 @@ def load_module(place: str) -> ModuleType:
     if place.endswith(".py") or "/" in place:
         path = Path(place)
         if not path.is_file():
-            raise BadInput(f"There is no file {place!r}.", hint=_near(path.name, _names(path.parent, ".py")))
+            raise BadInput(
+                f"There is no file {place!r}.", hint=_near(path.name, _names(path.parent, ".py"), _PLACE)
+            )
         folder, name = str(path.resolve().parent), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
     if not name or not all(part.isidentifier() for part in name.split(".")):
-        raise BadInput(f"{place!r} is no module's name.", hint=_FORM)
+        raise BadInput(f"{place!r} is no module's name.", hint=_PLACE)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -52,7 +55,7 @@ def load_module(place: str) -> ModuleType:
             raise _broken(name, error) from error
         raise BadInput(
             f"There is no module {error.name!r}, neither here ({folder}) nor installed.",
-            hint=_near(name, _names(Path(folder))),
+            hint=_near(name, _names(Path(folder)), _PLACE),
         ) from None
     except Exception as error:
         raise _broken(name, error) from error
@@ -81,7 +84,7 @@ def _no_workflow(module: ModuleType, name: str, found: dict[str, Workflow[Any, A
         what = f"{name!r} in module {module.__name__!r} is a {kind}, and not a workflow"
     if not found:
         return BadInput(f"{what}.", hint="Put @workflow on the `async def` that is to be run.")
-    return BadInput(f"{what}. It has: {', '.join(sorted(found))}.", hint=_near(name, list(found)))
+    return BadInput(f"{what}. It has: {', '.join(sorted(found))}.", hint=_near(name, list(found), _FORM))
 
 
 def _broken(name: str, error: Exception) -> BadInput:
@@ -105,6 +108,6 @@ def _names(folder: Path, ending: str = "") -> list[str]:
     return [path.stem + ending for path in sorted(folder.glob("*.py"))]
 
 
-def _near(name: str, names: list[str]) -> str:
+def _near(name: str, names: list[str], form: str) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(near)}?" if near else _FORM
+    return f"Did you mean {' or '.join(near)}?" if near else form

@@ -28,7 +28,7 @@ schema = typer.Typer(
 Modules = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODULE…", help="Modules or files that define streams and workflows, as for `worker`."
+        metavar="MODULE", help="Modules or files that define streams and workflows, as for `worker`."
     ),
 ]
 _READERS = {

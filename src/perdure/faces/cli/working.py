@@ -26,7 +26,7 @@ _STATUS_EVERY_S = 1.0
 
 def worker(
     modules: Annotated[
-        list[str], typer.Argument(metavar="MODULE…", help="Modules or files that define the workflows.")
+        list[str], typer.Argument(metavar="MODULE", help="Modules or files that define the workflows.")
     ],
     processes: Annotated[
         int, typer.Option(min=1, help="So many worker processes; one that dies is started again.")
