@@ -14,6 +14,6 @@ where it would block the loop that is to answer it.
 
 from .clients import Client, Engine
 from .runs import Run
-from .streams import Subscription
+from .subscription import Subscription
 
 __all__ = ["Client", "Engine", "Run", "Subscription"]

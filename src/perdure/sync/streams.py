@@ -13,33 +13,14 @@ from ..blocks.handler import Handler
 from ..blocks.starting import refuse_awaited
 from ..blocks.stream import Stream
 from ..core.events import Append
-from ..streaming import subscription as awaited
 from ..streaming.appending import appended
 from ..streaming.cloudevents import CloudEvent
-from ..streaming.parked import ParkedEvent
-from .life import Ask, itself
+from ..streaming.lagging import Lag
+from .life import itself
+from .subscription import Subscription
 
 E = TypeVar("E")
 T = TypeVar("T")
-
-
-class Subscription:
-    """A handle on the place of a handler in its stream; made by `client.subscription`."""
-
-    def __init__(self, ask: Ask, subscription: awaited.Subscription) -> None:
-        self._ask = ask
-        self._subscription = subscription
-        self.stream = subscription.stream
-        """The stream's name."""
-        self.name = subscription.name
-        """The handler's name."""
-
-    def parked(self, *, limit: int = 100) -> list[ParkedEvent]:
-        """The events that are parked, in their order, `limit` at most. Raises SubscriptionNotFound."""
-        return self._ask("parked()", lambda _: self._subscription.parked(limit=limit))
-
-    def __repr__(self) -> str:
-        return f"<subscription {self.stream}/{self.name}>"
 
 
 class Streaming(ABC):
@@ -91,6 +72,15 @@ class Streaming(ABC):
         """The place of a handler in its stream: of the handler, or of its name and the stream's."""
         client = self._ask("subscription()", itself, commits=False)
         return Subscription(self._ask, client.subscription(handler, stream))
+
+    def subscriptions(self) -> list[Subscription]:
+        """The places of all handlers that have ever subscribed, by stream and name."""
+        found = self._ask("subscriptions()", lambda client: client.subscriptions())
+        return [Subscription(self._ask, one) for one in found]
+
+    def lags(self) -> list[Lag]:
+        """How far all handlers are behind, by stream and name; see `Subscription.lag`."""
+        return self._ask("lags()", lambda client: client.lags())
 
     def _append(
         self, stream: Stream[Any], append: Append, client: awaiting.Client, connection: Any
