@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +195,23 @@ async def test_what_waits_behind_a_first_event_of_its_type_hears_that_the_engine
     outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
 
     assert all(isinstance(one, StoreError) for one in outcomes)
+
+
+async def test_nothing_is_said_of_an_append_that_fails_when_nobody_waits_for_it_any_more(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    said: list[object] = []
+    await harness.open_once()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    harness.store.hold_up_commits()
+    appending = asyncio.ensure_future(harness.append(orders, Placed("17", 1)))
+    await harness.until(lambda: harness.store.held_up)
+
+    appending.cancel()
+    await harness.kill()
+    gc.collect()
+
+    assert said == []
 
 
 async def test_above_the_bound_an_append_waits_and_one_that_cannot_wait_is_refused(

@@ -81,6 +81,7 @@ class Registrar:
 def _tell(told: asyncio.Future[Outcome], written: asyncio.Future[Outcome]) -> None:
     if written.cancelled():
         told.cancel()
-    elif not told.done():
-        error = written.exception()
+        return
+    error = written.exception()  # asked for also where nobody waits any more: else asyncio complains of it
+    if not told.done():
         told.set_result(written.result()) if error is None else told.set_exception(error)
