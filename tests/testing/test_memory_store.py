@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
+from perdure.core.events import Append, NewEvent
 from perdure.core.records import NewRun, Status
 from perdure.errors import LeaseLost
 from perdure.stores.base import Batch, RunEnd, RunQuery, Store
@@ -84,6 +85,26 @@ def test_the_next_crash_run_gets_the_same_disk_with_nothing_on_it() -> None:
     assert again is disk
     assert again.store.list_runs(RunQuery(all_generations=True)) == []
     assert list(again.store.check()) == []
+    give_back(again)
+
+
+def test_the_next_crash_run_gets_the_same_disk_with_no_stream_on_it() -> None:
+    disk = take_disk()
+    lease = disk.store.acquire("worker", now_ms=AT_MS, ttl_ms=1_000)
+    event = NewEvent("1", "", "placed", 1, "a", AT_MS, AT_MS, "", b"{}", is_resent=True)
+    disk.store.streams.subscribe("orders", "ship", lanes=16, from_start=True)
+    before = disk.store.commit(lease, Batch(appends=[Append("orders", [event])]))
+    disk.store.release(lease)
+
+    give_back(disk)
+    again = take_disk()
+
+    assert again is disk
+    assert (again.streams(), again.store.streams.subscriptions()) == ([], [])
+    lease = again.store.acquire("worker", now_ms=AT_MS, ttl_ms=1_000)
+    assert again.store.commit(lease, Batch(appends=[Append("orders", [event])])).appends == before.appends
+    assert list(again.store.check()) == []
+    again.store.release(lease)
     give_back(again)
 
 

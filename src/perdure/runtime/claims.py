@@ -65,6 +65,8 @@ class Claims:
 
     def look(self) -> None:
         """Look now: something may have been started, or freed."""
+        if not self._capacity:
+            return  # it was stopped, and what it would look with may be gone
         if self._driver.claiming:
             self._again = True
             return

@@ -8,6 +8,7 @@ again, with the same id, when the worker died before the sender heard.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from ..blocks.options import Seconds, to_ms
@@ -40,10 +41,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append an event to a stream, for runs that wait for it by `stream.next`."""
+    """Append an event to a stream, for its handlers, and for runs that wait for it by `stream.next`."""
 
     stream: Stream[Any]
     value: Any
+    time: datetime | None = None
+    """When it happened; by default when it is appended."""
 
     def __str__(self) -> str:
         return f"append to {self.stream.name}"

@@ -9,22 +9,27 @@ called through a watch).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
+from ...blocks.handler import Handler
+from ...blocks.serving import defined_handlers
 from ...core.commands import RunStep
-from ...errors import LeaseLost, StoreUnavailable
+from ...core.events import EventRow, SubscriptionRow
+from ...errors import LeaseLost
 from ...runtime.attempt import current_attempt
 from ...runtime.clock import Clock
 from ...runtime.committer import Committer
 from ...runtime.definitions import Place, StepDefinition
 from ...runtime.driver import Driver
 from ...runtime.resident import Resident
+from ...runtime.subscriptions import Subscribing
 from ...stores.base import Batch, Committed, Lease, Store
 from ..engine import HarnessEngine
 from ..faulty import FaultyStore
 from ..journals import Asked
-from .spots import is_one_step
+from .spots import is_one_effect
+from .watching import dead, watched
 from .world import Effect, World
 
 T = TypeVar("T")
@@ -48,6 +53,8 @@ class DoomedStore(FaultyStore):
         """Whether this commit is held up; comes just before `commit`."""
         world = self._world
         self._moment = "" if self._killed or world.is_dead else world.names.of_batch(batch)
+        if batch.handlings:
+            world.deliveries.learn()
         if self._moment and not self._moment.startswith("wake/") and world.reach(self._moment, "zombie"):
             world.is_paused = self.is_zombie = True
         return self.is_zombie
@@ -58,10 +65,10 @@ class DoomedStore(FaultyStore):
         if self.is_zombie:
             return self._commit_late(lease, batch)
         if self._killed or world.is_dead:
-            raise _dead()
+            raise dead()
         if moment:
             self._jump(moment, batch)
-            if not is_one_step(batch) and world.reach(moment, "before-record"):
+            if not is_one_effect(batch) and world.reach(moment, "before-record"):
                 self._die()
         committed = self.store.commit(lease, batch)
         world.committed(batch, committed)
@@ -89,14 +96,10 @@ class DoomedStore(FaultyStore):
     def _die(self) -> None:
         self._world.die()
         self.kill()
-        raise _dead()
+        raise dead()
 
     def close(self) -> None:
         """The disk stays."""
-
-
-def _dead() -> StoreUnavailable:
-    return StoreUnavailable("This worker has been crashed; nothing was written.")
 
 
 class InlineCommitter(Committer):
@@ -173,7 +176,7 @@ class WatchedStep:
     def _call_on_thread(self, *args: Any, **kwargs: Any) -> Any:
         begun = self._begin(args, kwargs)
         if begun is None:
-            raise _dead()
+            raise dead()
         is_dead = False
         try:
             return self._definition.fn(*args, **kwargs)
@@ -181,7 +184,7 @@ class WatchedStep:
             is_dead = self._dies_after(begun)
             self._world.stir()
             if is_dead and self.place == "transaction":
-                raise _dead()  # and so nothing of it is written
+                raise dead()  # and so nothing of it is written
 
     def _is_gone(self) -> bool:
         # A worker that is held up goes on with the steps that it has begun, and begins no other.
@@ -225,11 +228,33 @@ class DoomedEngine(HarnessEngine):
 
     committer: InlineCommitter
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.store.url, clock=world.clock, source=world.source)
+    def __init__(self, world: World, handlers: Iterable[Subscribing] | None = None) -> None:
+        """`handlers`: those that it serves; None: all that are defined now."""
+        served = defined_handlers() if handlers is None else handlers
+        self._watched = watched(served, world, self._is_gone)
+        super().__init__(world.store.url, clock=world.clock, source=world.source, handlers=self._watched)
         self._world = world
         self.ran = world.ran
         self.on_asked = self._watch
+
+    def _is_gone(self) -> bool:
+        store: Any = self.faulty
+        # As with steps: one that is held up goes on with what it has begun, and begins no other.
+        return self._world.is_dead or store._killed or store.is_zombie
+
+    @property
+    def served(self) -> list[SubscriptionRow]:
+        """The subscriptions of its handlers, windows and joins."""
+        names = set(self.handlers)
+        return [one for one in self.faulty.streams.subscriptions() if f"{one.stream}/{one.name}" in names]
+
+    def was_handled(self, row: SubscriptionRow, event: EventRow) -> bool:
+        """Whether a function has come to its end with the event; true of what is not watched, or wanted."""
+        for one in self._watched:
+            if (one.stream, one.name) == (row.stream, row.name) and type(one) is Handler:
+                place = (row.stream, row.name, event.position)
+                return place in self._world.deliveries.returned or not one.wants(event)
+        return True
 
     async def __aenter__(self) -> Self:
         store = DoomedStore(self._world)
@@ -262,6 +287,8 @@ class DoomedEngine(HarnessEngine):
             self._lookout.stop()
         if self._keeper is not None:
             self._keeper.stop()
+        if self._subscriptions is not None:
+            self._subscriptions.abandon()
         self._driver.abandon()
         self._driver.closing.stop(error)
 
@@ -286,4 +313,4 @@ class DoomedEngine(HarnessEngine):
                 error.__traceback__ = None
             vars(self._driver).clear()
             self._driver = self._lookout = self._claims = self._jobs = None
-            self._parked = self._retention = self.on_asked = None
+            self._parked = self._retention = self._subscriptions = self.on_asked = None

@@ -14,25 +14,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from ...blocks.handler import Handler
+from ...blocks.stream import Stream
 from ...blocks.workflow import WorkflowCall
 from ...core.records import Status
 from ...errors import PerdureError
 from ...runtime.collector import collector
+from ...runtime.subscriptions import Subscribing
 from ..clock import START_MS, ManualClock
 from ..events import Event
 from ..journals import JournalStep, describe_journals, steps_of
+from .conserving import Kept, not_conserved, picture_of_streams
 from .disks import Disk, give_back, take_disk
 from .doomed import DoomedEngine
 from .judging import Picture, Replays, all_runs, compare, leftovers, parked, take_picture
+from .left import Left
 from .living import Driving, NeverEnds
 from .spots import DEATHS, FAULTS, Fault, Spot, read_spots, write_spots
 from .turning import watched_turns
 from .world import Effect, World
 
 W = TypeVar("W")
+E = TypeVar("E")
 
 _ANOTHER_DAY_MS = 100_000_007
-"""So much later the run is tried once more, when results differ, to see whether they depend on time."""
+"""So much later the run is tried once more, when results differ after a crash that has changed the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +50,38 @@ class Crashed(Generic[W]):
     world: W
     """What `setup` gave."""
     result: Any
-    """What the run returned; None if it failed."""
+    """What the run returned; None if it failed, or there was none."""
     error: Exception | None
     """What `run.result()` raised."""
     effects: Sequence[Effect]
-    """Every call of a step's function, in all lives, in the order in which they began."""
+    """Every call of a step's or a handler's function, in all lives, in the order in which they began."""
     look: Callable[[], Sequence[JournalStep]]
+    left: Left | None = None
+    """What is on disk; None with `process=True`."""
 
     @property
     def steps(self) -> Sequence[JournalStep]:
         """The recorded steps of the run, without those of its children."""
         return self.look()
+
+    def events(self, stream: Stream[E]) -> list[E]:
+        """The values of a stream's events, in order."""
+        return self._left().events(stream)
+
+    def parked(self, handler: Handler[E]) -> list[E]:
+        """The values of the events that a handler has parked, in order."""
+        return self._left().parked(handler)
+
+    def query(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        """What a SELECT finds in the store's database: what a `transaction=True` has written."""
+        return self._left().query(sql, *bindings)
+
+    def _left(self) -> Left:
+        if self.left is None:
+            raise PerdureError(
+                "Nothing of a crash run in processes is left.", hint="Do without process=True."
+            )
+        return self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +112,13 @@ class Trial(Protocol):
     """One crash run's own: a fresh world of the user's, and what is to run in it."""
 
     @property
-    def call(self) -> WorkflowCall[Any]: ...
+    def call(self) -> WorkflowCall[Any] | None: ...
     @property
     def events(self) -> Sequence[Event]: ...
+    @property
+    def handlers(self) -> Sequence[Subscribing] | None:
+        """Those that are served; None: all that are defined."""
+        ...
 
     async def finish(self, crashed: Crashed[Any]) -> None:
         """Look at what came of it; raises what is wrong."""
@@ -124,6 +155,8 @@ class Ending:
     picture: Picture
     journals: str
     crashed: Crashed[Any]
+    ended_ms: int | None = None
+    """What the clock showed in the end, where that is known."""
 
 
 class Explorer:
@@ -134,6 +167,8 @@ class Explorer:
         self._kinds = kinds
         self._replays = Replays()
         self._reference: Picture | None = None
+        self._ended_ms: int | None = None
+        """What the clock showed in the end of the run without a crash."""
         self._compared = True
         self._disk: Disk | None = None
 
@@ -201,9 +236,9 @@ class Explorer:
             ending = await self.bring_to_end(trial, spots, START_MS)
             wrong = ending.wrong
             if self._reference is None and not wrong:
-                self._reference = ending.picture
+                self._reference, self._ended_ms = ending.picture, ending.ended_ms
             elif self._compared and not wrong:
-                wrong = await self._compare(ending.picture)
+                wrong = await self._compare(ending)
             if wrong:
                 raise CrashFailure(self._message(spots, wrong, ending))
             await self._finish(trial, spots, ending)
@@ -223,7 +258,7 @@ class Explorer:
         """Make one crash run."""
         disk = self._empty_disk()
         world = World(disk.store, ManualClock(start_ms), spots)
-        driving = Driving(world, trial.call, trial.events)
+        driving = Driving(world, trial.call, trial.events, handlers=trial.handlers)
         try:
             engine = await driving.to_the_end()
         except NeverEnds as error:
@@ -235,16 +270,19 @@ class Explorer:
             self._let_go_of_disk()
             raise
         else:
-            ending = await self._look(engine, world, driving, write_spots(spots))
+            ending = await self._look(engine, world, trial, write_spots(spots), disk)
             await engine.close()
             return ending
         finally:
             world.let_go()
 
-    async def _look(self, engine: DoomedEngine, world: World, driving: Driving, crash: str) -> Ending:
+    async def _look(self, engine: DoomedEngine, world: World, trial: Trial, crash: str, disk: Disk) -> Ending:
         store, rows = world.store, all_runs(world.store)
         picture = take_picture(store, rows)
+        picture |= picture_of_streams(store, disk.streams())
+        picture |= {f"table {name!r}": Kept(sorted(told)) for name, told in disk.tables().items()}
         wrong = world.broken or leftovers(store, rows)
+        wrong = wrong or not_conserved(store, engine.served, engine.was_handled)
         if self._reference is None:
             wrong = wrong or parked(rows)
             for row in rows:
@@ -252,26 +290,36 @@ class Explorer:
         elif not compare(self._reference, picture):  # else that tells more
             for row in rows:
                 wrong = wrong or self._replays.replay(engine.driver, row)
-        last = next(row for row in reversed(rows) if row.id == driving.run_id)
         result: Any = None
         failure: Exception | None = None
-        if last.status == Status.COMPLETED:
-            result = driving.workflow.decode_result(last.output or b"null")
-        else:
-            failure = await _failure_of(engine, last.id)
-        look = partial(steps_of, store, last, world.calls)
-        crashed: Crashed[Any] = Crashed(crash, None, result, failure, world.effects, look)
+        look: Callable[[], Sequence[JournalStep]] = list
+        if trial.call is not None:
+            definition = trial.call.definition
+            last = next(row for row in reversed(rows) if row.id == definition.name)
+            look = partial(steps_of, store, last, world.calls)
+            if last.status == Status.COMPLETED:
+                result = definition.decode_result(last.output or b"null")
+            else:
+                failure = await _failure_of(engine, last.id)
+        crashed: Crashed[Any] = Crashed(crash, None, result, failure, world.effects, look, Left(disk))
         journals = describe_journals(store) if wrong else ""
-        return Ending(world.passed, bool(world.armed), wrong, picture, journals, crashed)
+        ended_ms = world.clock.now_ms()
+        return Ending(world.passed, bool(world.armed), wrong, picture, journals, crashed, ended_ms)
 
-    async def _compare(self, picture: Picture) -> str:
-        """How the picture differs from that without a crash, if that does not depend on the time."""
+    async def _compare(self, ending: Ending) -> str:
+        """How what came of it differs from what does without a crash, if that is not always another.
+
+        Where the crash has taken no time, it must be the same at the same time.
+        """
         assert self._reference is not None
-        wrong = compare(self._reference, picture)
+        wrong = compare(self._reference, ending.picture)
         if wrong:
+            took_no_time = ending.ended_ms is not None and ending.ended_ms == self._ended_ms
             trial = await self._scenario.begin()
             try:
-                later = await self.bring_to_end(trial, (), START_MS + _ANOTHER_DAY_MS)
+                later = await self.bring_to_end(
+                    trial, (), START_MS + (0 if took_no_time else _ANOTHER_DAY_MS)
+                )
             finally:
                 trial.abandon()
             if compare(self._reference, later.picture):

@@ -15,8 +15,10 @@ from ...core.records import Record, RunRow, Status
 from ...errors import PerdureError
 from ...runtime.driver import Driver
 from ...stores.base import RunQuery, Store
+from .conserving import Kept, differ
 
 Picture: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Runs by id, and what there is of streams and tables: `Kept`."""
 _RUNS_MAX = 10_000
 _REPLAYABLE = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT, Status.CONTINUED)
 _SHOWN = 200
@@ -28,7 +30,7 @@ def all_runs(store: Store) -> list[RunRow]:
     return store.list_runs(RunQuery(limit=_RUNS_MAX, all_generations=True))[::-1]
 
 
-def take_picture(store: Store, rows: list[RunRow]) -> Picture:
+def take_picture(store: Store, rows: list[RunRow]) -> dict[str, tuple[Any, ...]]:
     """What there is to compare."""
     return {
         row.id if row.generation == 1 else f"{row.id}~{row.generation}": (
@@ -51,6 +53,10 @@ def compare(before: Picture, after: Picture) -> str:
     """How the second picture differs from the first, in a sentence; empty when it does not."""
     for name in before.keys() | after.keys():
         was, came = before.get(name), after.get(name)
+        if isinstance(was, Kept) or isinstance(came, Kept):
+            if was != came:
+                return differ(name, Kept(was or ()), Kept(came or ()))
+            continue
         if was is None:
             return f"there is a run {name!r}, which there is not without a crash"
         if came is None:

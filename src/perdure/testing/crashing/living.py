@@ -15,6 +15,7 @@ from typing import Any
 from ...blocks.workflow import WorkflowCall
 from ...core.records import Message, MessageKind, Status
 from ...errors import PerdureError, RunClosed, UpdateRefused
+from ...runtime.subscriptions import Subscribing
 from ..events import Append, Ask, Cancel, Event, Send, Wait
 from ..journals import describe_waiting
 from .doomed import DoomedEngine
@@ -26,6 +27,8 @@ _LIVES_MAX = 20
 _NAP_S = 0.001
 _PATIENCE_S = 20.0
 _LEAVE_AFTER = 1_000
+_WAITS_MAX = 1_000
+"""So often handlers may wait for time to pass: one that fails and never gives up would go on for ever."""
 
 
 class NeverEnds(AssertionError):
@@ -36,14 +39,20 @@ class Driving:
     """One run of one world, from its start to its end."""
 
     def __init__(
-        self, world: World, call: WorkflowCall[Any], events: Sequence[Event], *, sent: int = 0
+        self,
+        world: World,
+        call: WorkflowCall[Any] | None,
+        events: Sequence[Event],
+        *,
+        handlers: Sequence[Subscribing] | None = None,
+        sent: int = 0,
     ) -> None:
-        """`sent`: so many events were sent before."""
-        self.workflow = call.definition
-        self.run_id = call.definition.name
+        """`sent`: so many events were sent before. `handlers`: those that are served; None: all."""
+        self.run_id = "" if call is None else call.definition.name
         self._world = world
         self._call = call
         self._events = events
+        self._handlers = handlers
         self._next = sent
         """The event that is to be sent."""
         self._until_ms: int | None = None
@@ -51,6 +60,8 @@ class Driving:
         self._sent = Names()
         self._asking: dict[int, asyncio.Task[Any]] = {}
         self._unanswered: list[int] = []
+        self._waits = 0
+        """How often handlers have waited for time to pass."""
 
     async def to_the_end(self) -> DoomedEngine:
         """The engine of the last life, still open. Raises NeverEnds when the run does not end."""
@@ -59,7 +70,7 @@ class Driving:
         try:
             while world.life < _LIVES_MAX:
                 world.begin_life()
-                engine = DoomedEngine(world)
+                engine = DoomedEngine(world, self._handlers)
                 try:
                     await self._live(engine, zombie)
                 except BaseException as error:
@@ -73,7 +84,7 @@ class Driving:
                     await self._leave(engine)
                 else:
                     return engine
-            raise NeverEnds(f"the run did not come to its end in {_LIVES_MAX} lives")
+            raise NeverEnds(f"it did not come to its end in {_LIVES_MAX} lives")
         finally:
             if zombie is not None:
                 await zombie.vanish()
@@ -92,29 +103,39 @@ class Driving:
     # -- one life --------------------------------------------------------------------------------
 
     async def _live(self, engine: DoomedEngine, zombie: DoomedEngine | None) -> None:
-        """Until all runs have ended, or the worker is dead or held up."""
+        """Until runs have ended and events are where they belong, or the worker is dead or held up."""
         world = self._world
         await engine.__aenter__()
         world.clock.next_elsewhere = engine.next_ms
-        if not await self._do(engine, engine.start(self._call, id=self.run_id)):
+        if self._call is not None and not await self._do(engine, engine.start(self._call, id=self.run_id)):
             return
         if zombie is not None:
             zombie.wake()
         for index in self._unanswered:
             self._ask(engine, index)
         while await self._quiet(engine):
-            if not engine.faulty.counts().get(Status.RUNNING):
-                return
-            if self._next < len(self._events):
+            is_running = bool(engine.faulty.counts().get(Status.RUNNING))
+            if self._next < len(self._events) and (is_running or self._call is None):
                 if not await self._send(engine, self._events[self._next]):
                     return
-            elif not self._let_time_pass(engine):
+            elif not (is_running or (engine.handlers and self._goes_on())) or not self._let_time_pass(engine):
                 return
 
-    async def _do(self, engine: DoomedEngine, what: Coroutine[Any, Any, Any]) -> bool:
-        """Do it; False when the worker died or was held up before it was done."""
+    def _goes_on(self) -> bool:
+        """Whether handlers, windows or joins wait for their time."""
+        self._waits += 1
+        if self._waits > _WAITS_MAX:
+            raise NeverEnds(f"handlers were still waiting for their time after {_WAITS_MAX} moments")
+        return self._world.clock.next_ms() is not None
+
+    async def _do(self, engine: DoomedEngine, what: Coroutine[Any, Any, Any], *, waits: bool = True) -> bool:
+        """Do it; False when the worker died or was held up before. `waits`: for what comes of it, too."""
         task = asyncio.get_running_loop().create_task(what)
         while not task.done():
+            if not waits:
+                await until_idle(lambda: task.done() or self._world.has_stopped())
+            if task.done() and not self._world.has_stopped():
+                break
             if not await self._quiet(engine):
                 task.cancel()
                 await asyncio.wait([task])
@@ -130,7 +151,7 @@ class Driving:
             await until_idle(world.has_stopped)
             if world.has_stopped():
                 return False
-            if engine.is_quiet and not engine.running_steps:
+            if engine.is_quiet and not engine.running_steps and not world.handling:
                 break
             await world.wait_for_stir(_NAP_S)
             now = asyncio.get_running_loop().time()
@@ -139,7 +160,8 @@ class Driving:
             give_up_at = give_up_at or now + _PATIENCE_S
             if now > give_up_at:
                 waiting = describe_waiting(engine.driver, engine.next_ms())
-                raise NeverEnds(f"a step did not come to its end in {_PATIENCE_S:g} s\n{waiting}")
+                what = "a handler" if world.handling else "a step"
+                raise NeverEnds(f"{what} did not come to its end in {_PATIENCE_S:g} s\n{waiting}")
         if (error := engine.driver.committer.error) is not None:
             raise error
         return True
@@ -171,6 +193,8 @@ class Driving:
                     self._ask(engine, index)
                     if not await self._quiet(engine):
                         return False
+                case Append() if self._call is None:
+                    return await self._append(engine)
                 case Send() | Append() | Cancel():
                     if not await self._do(engine, self._tell(engine, event, index)):
                         return False
@@ -183,13 +207,27 @@ class Driving:
         self._world.sent(self._next)
         return True
 
+    async def _append(self, engine: DoomedEngine) -> bool:
+        """Append all events up to one of another kind, without a word from who handles them in between."""
+        while self._next < len(self._events) and isinstance(event := self._events[self._next], Append):
+            if not await self._do(engine, self._tell(engine, event, self._next), waits=False):
+                return False
+            moment = self._sent.count(str(event).replace(" ", "-"))
+            if self._world.reach(moment, "twice"):
+                await self._do(engine, self._tell(engine, event, self._next), waits=False)
+            self._next += 1
+            self._world.sent(self._next)
+        return True
+
     def _tell(
         self, engine: DoomedEngine, event: Send | Append | Cancel, index: int
     ) -> Coroutine[Any, Any, object]:
         if isinstance(event, Send):
             return engine.send(self.run_id, event.signal, event.value, signal_id=f"event-{index}")
         if isinstance(event, Append):
-            return engine.append(event.stream, event.value, id=f"event-{index}", source="test")
+            return engine.append(
+                event.stream, event.value, id=f"event-{index}", source="test", time=event.time
+            )
         return engine.cancel(self.run_id, event.reason)
 
     async def _wait(self, engine: DoomedEngine, event: Wait) -> bool:

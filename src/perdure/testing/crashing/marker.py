@@ -9,7 +9,8 @@
 
 What stands before the `yield` is done anew for each crash run. It gives the call, or
 a tuple of the call and events; what comes back is the result of the run, or its
-error is raised there.
+error is raised there. Events alone are for handlers, `@pytest.mark.crash_everywhere(handlers=[ship])`; a
+`Crashed` comes back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import pytest
 
 from ...blocks.workflow import WorkflowCall
 from ...errors import PerdureError
-from ..events import Event
+from ...runtime.subscriptions import Subscribing
+from ..events import Append, Event, Wait
 from .explorer import Crashed, CrashFailure, Explorer
 from .spots import FAULTS
 
@@ -37,11 +39,12 @@ class GeneratorScenario:
     """A test function, called anew for each crash run."""
 
     function: Callable[[], Generator[Any, Any, None]]
+    handlers: Sequence[Subscribing] | None
     again: str
 
     async def begin(self) -> GeneratorTrial:
         generator = self.function()
-        return GeneratorTrial(generator, *_read(next(generator, None)))
+        return GeneratorTrial(generator, *_read(next(generator, None)), self.handlers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +52,31 @@ class GeneratorTrial:
     """One run of the test function, which waits at its `yield`."""
 
     generator: Generator[Any, Any, None]
-    call: WorkflowCall[Any]
+    call: WorkflowCall[Any] | None
     events: Sequence[Event]
+    handlers: Sequence[Subscribing] | None
 
     async def finish(self, crashed: Crashed[Any]) -> None:
         try:
             if crashed.error is not None:
                 self.generator.throw(crashed.error)
             else:
-                self.generator.send(crashed.result)
+                self.generator.send(crashed if self.call is None else crashed.result)
         except StopIteration:
             return
-        raise PerdureError("A crash_everywhere test has yielded twice.", hint="Yield one call.")
+        raise PerdureError("A crash_everywhere test has yielded twice.", hint="Yield one call, or events.")
 
     def abandon(self) -> None:
         self.generator.close()
 
 
-def _read(yielded: Any) -> tuple[WorkflowCall[Any], Sequence[Event]]:
+def _read(yielded: Any) -> tuple[WorkflowCall[Any] | None, Sequence[Event]]:
     call, *events = yielded if isinstance(yielded, tuple) else (yielded,)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(call, Append | Wait):
+        return None, (call, *events)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(call, WorkflowCall):
         raise PerdureError(
-            f"A crash_everywhere test has yielded {call!r}, which is not a call of a workflow.",
+            f"A crash_everywhere test has yielded {call!r}, which is not a call of a workflow or an Append.",
             hint="Write `result = yield checkout(order)`, or `yield checkout(order), Send(approval, 'ann')`.",
         )
     return call, events  # pyright: ignore[reportUnknownVariableType]
@@ -89,7 +95,9 @@ def run_marked(item: pytest.Function) -> bool | None:
     names = inspect.signature(item.obj).parameters
     given = {name: value for name, value in item.funcargs.items() if name in names}
     scenario = GeneratorScenario(
-        lambda: item.obj(**given), f"pytest {shlex.quote(item.nodeid)} --crash='{{crash}}'"
+        lambda: item.obj(**given),
+        mark.kwargs.get("handlers"),
+        f"pytest {shlex.quote(item.nodeid)} --crash='{{crash}}'",
     )
     explorer = Explorer(scenario, mark.kwargs.get("kinds", FAULTS))
     crash = item.config.getoption("--crash")

@@ -54,16 +54,17 @@ class ProcessExplorer(Explorer):
                 passed.append([Spot(*told) for told in report["passed"]])
                 broken = report["broken"]
                 break
-            return _look(folder, trial.call, write_spots(spots), passed, missed=missed, broken=broken)
+            return _look(folder, _call_of(trial), write_spots(spots), passed, missed=missed, broken=broken)
 
 
 async def _live(
     folder: Path, trial: Trial, life: int, spot: Spot | None, start_ms: int
 ) -> dict[str, Any] | None:
     """One process: what it reports, or None when it was killed."""
+    call = _call_of(trial)
     told = {
-        "workflow": _importable(trial.call),
-        "input": trial.call.input().decode(),
+        "workflow": _importable(call),
+        "input": call.input().decode(),
         "events": [_as_json(event) for event in trial.events],
         "spot": str(spot or ""),
         "life": life,
@@ -90,6 +91,11 @@ async def _live(
             f"A worker ended with exit code {child.returncode}:\n{said.decode(errors='replace')}"
         )
     return json.loads((folder / "report").read_bytes())
+
+
+def _call_of(trial: Trial) -> WorkflowCall[Any]:
+    assert trial.call is not None, "events alone are not crashed in processes"
+    return trial.call
 
 
 def _importable(call: WorkflowCall[Any]) -> str:

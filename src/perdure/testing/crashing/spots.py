@@ -8,7 +8,7 @@ it is, so that it is the same in each run of the same program.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, get_args
 
 from ...core.records import Kind, MessageKind, Record
@@ -88,9 +88,11 @@ def write_spots(spots: Sequence[Spot]) -> str:
 class Names:
     """Names moments in the order in which they come; made anew for each crash run."""
 
-    def __init__(self) -> None:
+    def __init__(self, subscription: Callable[[int], str] = str) -> None:
+        """`subscription` gives `orders/ship` for the number of one."""
         self._counts = Counter[str]()
         self._calls: dict[tuple[int, str], str] = {}
+        self._subscription = subscription
 
     def count(self, what: str) -> str:
         """`approval/1`, then `approval/2` …"""
@@ -108,6 +110,9 @@ class Names:
         """What a commit is about; empty for one of mere upkeep."""
         if batch.records:
             return self._of_record(min(batch.records, key=_steps_first))
+        if batch.handlings:
+            handling = batch.handlings[0]
+            return self.of_event(handling.subscription, handling.position)
         if batch.starts:
             return self.count(f"start-{batch.starts[0].workflow}")
         if batch.ends:
@@ -122,7 +127,25 @@ class Names:
             return self.count(f"state-{batch.states[0].name}")
         if batch.attempts:
             return self.count(f"attempt-{_name_in(batch.attempts[0].key)}")
-        return self.count("wake") if batch.wakes else ""
+        return self._of_streams(batch) or (self.count("wake") if batch.wakes else "")
+
+    def _of_streams(self, batch: Batch) -> str:
+        """What a commit is about that has to do with events alone."""
+        if batch.appends:
+            return self.count(f"append-to-{batch.appends[0].stream}")
+        for what, kept in (
+            ("windows", batch.windows),
+            ("parked", batch.dead),
+            ("done", batch.lanes),
+            ("watch", batch.watches),
+        ):
+            if kept:
+                return self.count(f"{what}-{self._subscription(kept[0].subscription)}")
+        return ""
+
+    def of_event(self, subscription: int, position: int) -> str:
+        """`orders/ship/3`: what handler `ship` does with the third event of stream `orders`."""
+        return f"{self._subscription(subscription)}/{position}"
 
     def _of_record(self, record: Record) -> str:
         kind = record.kind
@@ -147,8 +170,10 @@ def _steps_first(record: Record) -> int:
     return 0 if record.kind in _STEPS else 1
 
 
-def is_one_step(batch: Batch) -> bool:
-    """Whether a commit records one step and nothing else that happened: then its effect is the only one."""
+def is_one_effect(batch: Batch) -> bool:
+    """Whether a commit is of one step or handler and of nothing else: then its effect is the only one."""
+    if batch.handlings:
+        return len(batch.handlings) == 1 and not batch.records
     return len(batch.records) == 1 and batch.records[0].kind in _STEPS
 
 

@@ -16,12 +16,14 @@ from hashlib import blake2b
 from reprlib import Repr
 from typing import Any
 
+from ...blocks.event import Event, position_number
 from ...core.records import Kind
 from ...stores.base import Batch, Committed, Store
 from ..clock import ManualClock
 from ..engine import RanBefore
 from ..journals import Asked
 from ..source import SeededSource
+from .delivering import Deliveries
 from .spots import Fault, Names, Spot
 
 _STEPS = (Kind.STEP, Kind.STEP_FAILED)
@@ -32,12 +34,14 @@ _short.maxother = 60
 
 @dataclass(slots=True)
 class Effect:
-    """One call of a step's function."""
+    """One call of the function of a step, or of a handler."""
 
     run_id: str
+    """Empty for a handler."""
     step: str
+    """Its name, or the handler's."""
     key: str
-    """The call's place in the run: `0/2/charge`."""
+    """The call's place in the run: `0/2/charge`; of a handler, `orders/ship/3` for the third of `orders`."""
     idempotency_key: str
     attempt: int
     args: tuple[Any, ...]
@@ -48,11 +52,13 @@ class Effect:
     """Whether the function came to its end."""
 
     def __str__(self) -> str:
-        shown = [_short.repr(value) for value in self.args]
+        args: tuple[Any, ...] = self.args if self.run_id else tuple(event.data for event in self.args)
+        shown = [_short.repr(value) for value in args]
         shown += [f"{name}={_short.repr(value)}" for name, value in self.kwargs.items()]
         attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
         done = "" if self.is_done else ", not done"
-        return f"{self.step}({', '.join(shown)}) at '{self.key}' of run {self.run_id!r}{attempt}{done}"
+        run = f" of run {self.run_id!r}" if self.run_id else ""
+        return f"{self.step}({', '.join(shown)}) at '{self.key}'{run}{attempt}{done}"
 
 
 class World:
@@ -63,7 +69,8 @@ class World:
         self.store = store
         self.clock = clock
         self.source = WorldSource()
-        self.names = Names()
+        self.deliveries = Deliveries(store)
+        self.names = Names(self.deliveries.name)
         self.ran = RanBefore()
         self.armed = deque(spots)
         self.life = 0
@@ -84,7 +91,9 @@ class World:
         self.events = 0
         """How much has happened: as long as this grows, something is under way."""
         self.running = 0
-        """How many functions of steps run now."""
+        """How many functions of steps and handlers run now."""
+        self.handling = 0
+        """How many of them are handlers'."""
         self._stirred: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._recorded: set[tuple[int, str]] = set()
@@ -173,21 +182,29 @@ class World:
         """A step's function is about to be called."""
         call = run, effect.key
         if call in self._recorded:
-            self.complain(f"step {_named(effect)} was called again, and its result was on disk")
+            self.complain(f"{_named(effect)} was called again, and its result was on disk")
         self.known(run, effect)
         self.effects.append(effect)
         self.events += 1
         self.running += 1
+
+    def handled(self, handler: str, event: Event[Any]) -> Effect:
+        """A handler's function is about to be called."""
+        place = f"{event.stream}/{handler}/{position_number(event.position)}"
+        effect = Effect("", handler, place, event.idempotency_key, event.attempt, (event,), {}, self.life)
+        self.called(0, effect)
+        self.handling += 1
+        return effect
 
     def known(self, run: int, effect: Effect) -> None:
         """A step's function was called: by its idempotency key, and no other call's."""
         call = run, effect.key
         key = self._key_of_call.setdefault(call, effect.idempotency_key)
         if key != effect.idempotency_key:
-            self.complain(f"step {_named(effect)} was called again with another idempotency key")
+            self.complain(f"{_named(effect)} was called again with another idempotency key")
         other = self._call_of_key.setdefault(effect.idempotency_key, call)
         if other != call:
-            self.complain(f"step {_named(effect)} has the idempotency key of '{other[1]}'")
+            self.complain(f"{_named(effect)} has the idempotency key of '{other[1]}'")
 
     def came_to_its_end(self, effect: Effect) -> None:
         """A step's function has returned, or raised."""
@@ -198,6 +215,7 @@ class World:
     def committed(self, batch: Batch, answer: Committed) -> None:
         """A batch is on disk."""
         self.events += 1
+        self.deliveries.committed(batch)
         for outcome in answer.starts:
             self._runs += outcome.verdict == "started"
         for run, _ in batch.forgotten:
@@ -240,7 +258,9 @@ class WorldSource:
 
 
 def _named(effect: Effect) -> str:
-    return f"{effect.step!r} ('{effect.key}' of run {effect.run_id!r})"
+    run = f" of run {effect.run_id!r}" if effect.run_id else ""
+    kind = "step" if effect.run_id else "handler"
+    return f"{kind} {effect.step!r} ('{effect.key}'{run})"
 
 
 def _nothing() -> None:
