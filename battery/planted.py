@@ -10,8 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from perdure.core.execution import Execution
+from perdure.core.windows import LaneWindows
 from perdure.runtime.committer import Committer
+from perdure.runtime.memory import Memory
 from perdure.runtime.subscriber import Subscriber
+from perdure.stores import transactions
 from perdure.stores.base import Lease
 from perdure.stores.postgres import store as postgres
 from perdure.stores.sqlite.claims import Claims
@@ -121,6 +124,42 @@ def beginning_events_early() -> Iterator[None]:
             self._let_next(self._memory.key_of(event))
 
     with replaced(Subscriber, _finish=finish_and_let_next):
+        yield
+
+
+@contextmanager
+def beginning_a_key_at_once() -> Iterator[None]:
+    """An event does not wait for the one of its key before it."""
+    with replaced(Memory, key_of=lambda self, event: f"\0{event.position}"):
+        yield
+
+
+@contextmanager
+def keeping_what_failed() -> Iterator[None]:
+    """What a handler with `transaction=True` has written is kept though it raised."""
+
+    def is_done(handling: Any, connection: Any, savepoint: object) -> bool:
+        try:
+            handling.work(connection)
+        except Exception as error:
+            handling.failed = error
+        return handling.failed is None
+
+    with replaced(transactions, _is_done=is_done):
+        yield
+
+
+@contextmanager
+def forgetting_windows() -> Iterator[None]:
+    """The windows of a lane are not kept with its place."""
+    with replaced(LaneWindows, take_changed=lambda self: ([], [])):
+        yield
+
+
+@contextmanager
+def losing_what_is_given_up() -> Iterator[None]:
+    """An event that is given up counts as done, and is not parked."""
+    with replaced(Subscriber, _write_dead=lambda self, *given: None):
         yield
 
 

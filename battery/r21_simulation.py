@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .planted import caught_by
 from .row import Control, Counted, Row, Trials, Work
-from .simulating.planted import PLANTED, Planted
+from .simulating.planted import EVENTS, PLANTED, Planted
 from .simulating.world import Simulated, simulate
 
 _PLAYED_TWICE = 4
@@ -19,12 +19,14 @@ def _run(work: Work) -> Counted:
     seen: list[Simulated] = []
     # Longer runs in the longer tiers: the same faults, more of the program between them.
     runs, size = work.size(push=5, long=6, release=6), work.size(push=12, long=60, release=60)
+    with_events = work.size(push=6, long=2, release=2)  # one seed of so many
     twice = 1 if work.tier == "push" or not work.is_whole else _PLAYED_TWICE
 
     def trial(seed: int, folder: Path) -> None:
-        seen.append(simulate(seed, runs=runs, size=size))
+        events = EVENTS if seed % with_events == 0 else 0
+        seen.append(simulate(seed, runs=runs, size=size, events=events))
         if seed % twice == 0:
-            again = simulate(seed, runs=runs, size=size)
+            again = simulate(seed, runs=runs, size=size, events=events)
             assert again == seen[-1], f"the same seed gave another trace: {again} after {seen[-1]}"
 
     counted = work.counted(trial, controls=_controls)
@@ -33,9 +35,13 @@ def _run(work: Work) -> Counted:
         "commits": sum(one.commits for one in seen),
         "faults": sum(one.faults for one in seen),
         "deaths of a worker": sum(one.deaths for one in seen),
+        "events handled": sum(one.handled for one in seen),
     }
     often = "Each seed" if twice == 1 else f"One seed of {twice}"
-    notes = [f"{often} was played twice, with the same trace."]
+    notes = [
+        f"{often} was played twice, with the same trace.",
+        f"One of {with_events} also had event streams.",
+    ]
     return Counted(counted.trials, counted.failures, counted.controls, notes, figures)
 
 
@@ -56,8 +62,9 @@ ROW = Row(
     name="simulation",
     fault="Workers die, in commits and between, lose answers, find the disk full, are stopped past their "
     "lease; the clock is set; clients insist; all of it together.",
-    how="The real engine and SQLite on an event loop with virtual time; programs, faults and delays follow "
-    "from one seed.",
+    how="The real engine and SQLite on an event loop with virtual time; programs, events, faults and delays "
+    "follow from one seed. Streams have handlers of each order, one in transactions, one that starts runs, a "
+    "window, and a person who redrives what is parked.",
     holds=(
         "nothing acknowledged is lost",
         "a record never changes, and a recorded step is never done again",
@@ -66,6 +73,8 @@ ROW = Row(
         "who has lost the lease writes nothing",
         "no timer is early",
         "when the faults end, every run comes to its end",
+        "each event is done, parked or discarded, in the order of its key, and once in a transaction",
+        "windows are those of a plain computation",
         "the same seed gives the same trace",
     ),
     trials=Trials(push=60, long=4_500, release=45_000),

@@ -15,6 +15,7 @@ from perdure.stores.base import Lease, Store
 from perdure.testing.clock import START_MS
 from perdure.testing.engine import HarnessEngine
 
+from .flow import Life
 from .witness import Witness
 
 
@@ -87,6 +88,8 @@ class SimulatedEngine(HarnessEngine):
 
     latency_s: Callable[[], float]
     witness: Witness
+    life: Life
+    """As its handlers know it."""
     make_committer: Callable[..., Committer] = SimulatedCommitter
     lease: Lease
 
@@ -111,6 +114,8 @@ class SimulatedEngine(HarnessEngine):
         """It is gone, as by `kill -9`: nothing more is written, and the lease is not given back."""
         self.faulty.kill()
         self.driver.committer._dead = StoreUnavailable("killed")
+        if self._subscriptions is not None:
+            self._subscriptions.abandon()
         self.driver.abandon()
         await asyncio.sleep(0)  # what it ran on the loop is cancelled, where it waited
         await self.close()

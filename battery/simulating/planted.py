@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.core.records import Kind, Record
 
-from ..planted import replaced, without_the_fence
+from ..planted import (
+    beginning_a_key_at_once,
+    counting_events_as_done_early,
+    forgetting_windows,
+    keeping_what_failed,
+    losing_what_is_given_up,
+    replaced,
+    without_the_fence,
+)
 from .engine import SimulatedCommitter, SimulatedEngine
 from .world import Simulated, simulate
 
@@ -94,9 +102,26 @@ def looking_ahead() -> Iterator[None]:
         yield
 
 
+def _with_events(planted: Callable[[], AbstractContextManager[None]]) -> Callable[[int], Simulated]:
+    def play(seed: int) -> Simulated:
+        with planted():
+            return simulate(seed, events=EVENTS)
+
+    return play
+
+
+EVENTS = 24
+OF_EVENTS = (
+    Planted("an event counts as done when it is begun", _with_events(counting_events_as_done_early)),
+    Planted("an event does not wait for the one of its key before it", _with_events(beginning_a_key_at_once)),
+    Planted("what a failed handler has written is kept", _with_events(keeping_what_failed)),
+    Planted("the windows of a lane are not kept with its place", _with_events(forgetting_windows)),
+    Planted("an event that is given up is not parked", _with_events(losing_what_is_given_up)),
+)
 PLANTED = (
     Planted("a commit does not look at the fence", _play_without_the_fence),
     Planted("records are delivered before they are on disk", _play_delivering_early),
     Planted("a recorded result is delivered before its turn in a replay", _play_looking_ahead),
+    *OF_EVENTS,
 )
 """Those that the simulation catches. Keys that count are caught by the edits of row 25."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from random import Random
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perdure import (
     Retry,
@@ -28,6 +28,9 @@ from perdure import (
 
 from .witness import Witness
 
+if TYPE_CHECKING:
+    from .flow import Flow
+
 Program: TypeAlias = list[Any]
 """A word, and what belongs to it: `["work", "a", 0, 0.0]`, `["all", [program, …]]`."""
 
@@ -42,6 +45,7 @@ class Stage:
     """Who looks on now. One simulation is played at a time."""
 
     witness: Witness
+    flow: Flow
 
 
 @step(retry=Retry(delay=1.0, attempts=MEMORY_OF_A_FAILURE))

@@ -8,12 +8,14 @@ workflow code sees, life after life. The laws are those of the table of reliabil
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
 from perdure import StepInfo
 from perdure.core.records import Kind, Record, Status
 from perdure.stores.base import Batch
+from perdure.testing.crashing.delivering import Deliveries
 
 
 class BrokenLaw(AssertionError):
@@ -36,6 +38,8 @@ class Witness:
         self._on_disk: set[str] = set()
         self._failures: dict[str, int] = {}
         self._lives: dict[int, list[Any]] = {}
+        self.deliveries: Deliveries | None = None
+        """What of events is done on disk, where there are any."""
         self.zombies: set[int] = set()
         """Workers that were stopped for too long, by the id of their driver: what they have in hand they may
         do once more, as any step that is interrupted; it is what they write that must not count."""
@@ -59,7 +63,9 @@ class Witness:
     def committed(self, batch: Batch, *, lease: int, store: Any) -> None:
         """A batch is on disk."""
         self.commits += 1
-        self.note("commit", lease, batch)
+        self.note("commit", lease, *_told_of(batch))
+        if self.deliveries is not None:
+            self.deliveries.committed(batch)
         self._look_at_leases(batch, lease, store)
         self._take_in(batch)
         for run, seq in batch.forgotten:
@@ -164,6 +170,17 @@ class Witness:
             self.breaks(f"I9: a sleep of {asked} s was over after {got} s")
 
 
+def _told_of(batch: Batch) -> Iterator[object]:
+    """All of a batch that is the same when it is played again: not the functions in it."""
+    for name in Batch.__struct_fields__:
+        if name not in ("transactions", "handlings"):
+            yield getattr(batch, name)
+    for done in (*batch.transactions, *batch.handlings):
+        yield getattr(done, "key", ""), getattr(done, "position", 0), repr(done.failed)
+
+
 def _key_of(record: Record) -> str:
-    """The idempotency key that the step had; it returned it."""
+    """The idempotency key that the step had; it returned it, but for an append."""
+    if record.key.endswith("/append"):
+        return f"{record.run}/{record.key}"
     return json.loads(record.payload or b"[0, 0]")[1]

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import perdure.engine
 import perdure.runtime.lookout
 from perdure import Client, JournalMismatch, RunCancelled, RunClosed, RunFailed, RunParked, StoreError
+from perdure.blocks.workflow import WorkflowCall
 from perdure.core.records import RunRow, Status
 from perdure.doors import StoreDoor
 from perdure.errors import PerdureError, StoreFull, StoreUnavailable
@@ -26,8 +28,9 @@ from perdure.testing import SeededSource
 
 from ..row import chance
 from .engine import SimulatedEngine, VirtualClock
+from .flow import Flow, Life, report
 from .loop import VirtualLoop
-from .programs import Author, Program, Stage, play, word
+from .programs import Author, Stage, play, word
 from .witness import BrokenLaw, Witness
 
 T = TypeVar("T")
@@ -51,16 +54,21 @@ class Simulated:
     faults: int
     deaths: int
     """How many workers died, one way or another."""
+    handled: int = 0
+    """How often a handler came to the end of an event."""
 
 
-def simulate(seed: int, *, runs: int = 5, size: int = 12, faults: int = 14) -> Simulated:
-    """Play the simulation of a seed to its end: so many runs of about so many steps. Raises BrokenLaw."""
+def simulate(seed: int, *, runs: int = 5, size: int = 12, faults: int = 14, events: int = 0) -> Simulated:
+    """Play the simulation of a seed to its end: so many runs of about so many steps, and so many events.
+
+    Without events it is what it was before there were any. Raises BrokenLaw.
+    """
     if next(_played) % _COLLECT_EVERY == 0:
         gc.collect()
     with _folder() as folder, quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
         world = World(seed, folder / "runs.db")
         try:
-            return runner.run(world.play(runs=runs, size=size, faults=faults))
+            return runner.run(world.play(runs=runs, size=size, faults=faults, events=events))
         finally:
             world.clear_up()
 
@@ -104,6 +112,9 @@ class _Outside(StoreDoor):
     async def read(self, look: Any) -> Any:
         return look(self._store)
 
+    async def write(self, verb: Any) -> Any:
+        return verb(self._store)
+
     async def _submit(self, batch: Batch) -> Committed:
         return self._store.submit(batch)
 
@@ -129,15 +140,19 @@ class World:
         self._faults = 0
         self._deaths = 0
         self._latest_ms = 0
+        self._flow: Flow | None = None
 
-    async def play(self, *, runs: int, size: int, faults: int) -> Simulated:
+    async def play(self, *, runs: int, size: int, faults: int, events: int = 0) -> Simulated:
         """Let clients drive runs while things break; then let all come right, and look at what is left."""
         self._clock = VirtualClock()
         self._slow = self._chance.choice((0.0, 0.2, 1.0))
         self._residents_kept = self._chance.choice((0, 1, 3, 10_000))
+        store = open_store(self._url)
+        if events:
+            self._flow = Flow(chance(self._seed, "events"), self.witness, store)
         await self._open()
         outside = Client(self._url)
-        outside._door = _Outside(open_store(self._url))
+        outside._door = _Outside(store)
         outside._door.clock, outside._door.source = self._clock, self._source
         author = Author(chance(self._seed, "programs"))
         loop = asyncio.get_running_loop()
@@ -145,8 +160,9 @@ class World:
         for number in range(runs):
             program = author.write(size)
             client = outside if self._chance.random() < 0.3 else None
-            drive = _Drive(self, f"run-{number}", program, author.receives, client)
+            drive = _Drive(self, f"run-{number}", play(program), author.receives, client)
             drives.append(loop.create_task(drive.run(Random(self._chance.random()))))
+        drives += self._drive_events(events, outside)
         await self._break_things(faults)
         await self._come_right(drives)
         self._look_at_what_is_left()
@@ -155,9 +171,29 @@ class World:
         if self.witness.broken:
             raise BrokenLaw(self.witness.broken[0])
         witness = self.witness
+        handled = 0 if self._flow is None else self._flow.handled
         return Simulated(
-            witness.trace, witness.steps, witness.commits, witness.effects, self._faults, self._deaths
+            witness.trace,
+            witness.steps,
+            witness.commits,
+            witness.effects,
+            self._faults,
+            self._deaths,
+            handled,
         )
+
+    def _drive_events(self, events: int, outside: Client) -> list[asyncio.Task[None]]:
+        """Append them: a part from outside, a part by another client, and the rest from a run."""
+        flow, loop = self._flow, asyncio.get_running_loop()
+        if flow is None:
+            return []
+        parts = [flow.draw(range(start, events + 1, 3)) for start in (1, 2, 3)]
+        drives = [
+            loop.create_task(flow.drive(partial(_insist, self, client), facts, self._clock.now_ms))
+            for client, facts in zip((None, outside), parts, strict=False)
+        ]
+        reporting = _Drive(self, "report", report(parts[2]), 0, None)
+        return [*drives, loop.create_task(reporting.run(Random(self._seed)))]
 
     def clear_up(self) -> None:
         """Let go of engines that a broken law has left open."""
@@ -170,14 +206,16 @@ class World:
         for tries in count():
             if tries == _TRIES_BEFORE_THE_CLOCK_IS_SET_RIGHT:
                 self._set_the_clock_right()
+            life = Life()
             engine = SimulatedEngine(
                 self._url,
-                workflows=[play],
+                workflows=[play, report],
+                handlers=[] if self._flow is None else self._flow.handlers(life),
                 clock=self._clock,
                 source=self._source,
                 residents_kept=self._residents_kept,
             )
-            engine.latency_s, engine.witness = self._draw_latency, self.witness
+            engine.latency_s, engine.witness, engine.life = self._draw_latency, self.witness, life
             try:
                 await engine.__aenter__()
             except StoreError:
@@ -257,6 +295,7 @@ class World:
         zombie = self.engine
         zombie.committer.is_paused = True
         self.witness.zombies.add(id(zombie.driver))
+        zombie.life.is_zombie = True
         self._zombies.append(zombie)
         now_ms = self._clock.now_ms()
         for worker in zombie.faulty.workers(now_ms=now_ms):
@@ -279,9 +318,11 @@ class World:
     async def _come_right(self, drives: list[asyncio.Task[None]]) -> None:
         """No fault comes any more, and the clock is right again: every run must come to its end."""
         self._set_the_clock_right()
+        if self._flow is not None:
+            self._flow.is_mended = True
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _PATIENCE_S
-        while pending := [drive for drive in drives if not drive.done()]:
+        while (pending := [drive for drive in drives if not drive.done()]) or not self._is_settled():
             if loop.time() > give_up_at or self.witness.broken:
                 for drive in pending:
                     drive.cancel()
@@ -290,6 +331,8 @@ class World:
             await asyncio.sleep(1.0)
             await self._revive()
             await self._resume_children()
+            if self._flow is not None:
+                await self._flow.tend(self.engine)
         for zombie in self._zombies:
             zombie.committer.go_on()
             await zombie.close()
@@ -298,10 +341,14 @@ class World:
             if isinstance(error, Exception):
                 raise error
 
+    def _is_settled(self) -> bool:
+        """Whether nothing is under way of events, either."""
+        return self._flow is None or self._flow.is_settled(self.engine.faulty.store)
+
     async def _resume_children(self) -> None:
         """Somebody looks after children that are parked; clients look after the runs that they drive."""
         for row in self.engine.faulty.list_runs(RunQuery(statuses=(Status.PARKED,))):
-            if row.parent is not None:
+            if row.parent is not None or row.id.startswith("fact-"):
                 with suppress(PerdureError):
                     await self.engine.resume(row.id)
 
@@ -313,6 +360,8 @@ class World:
         store: Store = self.engine.faulty.store
         for wrong in store.check():
             self.witness.breaks(f"I12: {wrong}")
+        if self._flow is not None and not self.witness.broken:
+            self._flow.look(store)
         for row in store.list_runs(RunQuery(limit=10_000, all_generations=True)):
             self.witness.note(row)
             self._replay(row, store)
@@ -321,11 +370,12 @@ class World:
         """I4: the journal, replayed once more, leads to the same end."""
         driver = self.engine.driver
         execution = driver.make_resident(row).execution
+        definition = report if row.workflow == report.name else play
         records = store.records(row.number)
         with driver.turn:
             try:
                 execution.foresee_patches(records)
-                execution.begin(play.body(row.input), play.encode_result)
+                execution.begin(definition.body(row.input), definition.encode_result)
                 execution.replay(records)
             except PerdureError as error:
                 self.witness.breaks(f"I4: the journal of {row.id} does not replay: {error}")
@@ -345,17 +395,17 @@ class _Drive:
     """A client that insists: it starts a run, sends what it needs, and waits for its end."""
 
     def __init__(
-        self, world: World, run_id: str, program: Program, receives: int, outside: Client | None
+        self, world: World, run_id: str, call: WorkflowCall[Any], receives: int, outside: Client | None
     ) -> None:
         self._world = world
         self._id = run_id
-        self._program = program
+        self._call = call
         self._receives = receives
         self._outside = outside
 
     async def run(self, chance: Random) -> None:
         await asyncio.sleep(chance.random() * 3)
-        await self._insist(lambda client: client.start(play(self._program), id=self._id))
+        await self._insist(lambda client: client.start(self._call, id=self._id))
         for number in range(self._receives):
             await asyncio.sleep(chance.choice((0.0, 0.5, 20.0)))
             await self._insist(lambda client, n=number: client.send(self._id, word, n, signal_id=f"{n}"))
@@ -366,17 +416,7 @@ class _Drive:
             await asyncio.sleep(5.0)
 
     async def _insist(self, ask: Callable[[Client], Awaitable[T]]) -> T | None:
-        """Ask until there is an answer; the same question twice must do no harm."""
-        while True:
-            try:
-                async with asyncio.timeout(60):
-                    return await ask(self._world.door(self._outside))
-            except RunClosed:
-                return None
-            except (StoreError, TimeoutError, PerdureError) as error:
-                if isinstance(error, RunFailed):
-                    raise
-                await asyncio.sleep(0.5)
+        return await _insist(self._world, self._outside, ask)
 
     async def _has_ended(self, client: Client) -> bool:
         run = await client.get(self._id)
@@ -393,3 +433,17 @@ class _Drive:
         except (RunCancelled, RunFailed):
             return True
         return True
+
+
+async def _insist(world: World, outside: Client | None, ask: Callable[[Client], Awaitable[T]]) -> T | None:
+    """Ask until there is an answer; the same question twice must do no harm."""
+    while True:
+        try:
+            async with asyncio.timeout(60):
+                return await ask(world.door(outside))
+        except RunClosed:
+            return None
+        except (StoreError, TimeoutError, PerdureError) as error:
+            if isinstance(error, RunFailed):
+                raise
+            await asyncio.sleep(0.5)

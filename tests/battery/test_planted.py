@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from battery import r25_changed_code
-from battery.planted import counting_calls, without_the_fence
+from battery.planted import caught_by, counting_calls, without_the_fence
 from battery.r25_changed_code import EDITS
-from battery.simulating.planted import delivering_early, looking_ahead
+from battery.simulating.planted import EVENTS, OF_EVENTS, Planted, delivering_early, looking_ahead
 from battery.simulating.witness import Witness
 from battery.simulating.world import simulate
 from perdure.stores.base import Batch
@@ -96,6 +96,23 @@ def test_an_engine_with_no_bug_planted_keeps_every_law() -> None:
 
     assert sum(result.steps for result in results) > 200
     assert sum(result.deaths for result in results) > 50
+
+
+@pytest.mark.parametrize("planted", OF_EVENTS, ids=lambda planted: planted.what)
+def test_a_bug_in_the_delivery_of_events_is_caught(planted: Planted) -> None:
+    said = caught_by(lambda: planted.simulate(1))
+
+    assert said.startswith("I8")
+
+
+def test_an_engine_with_no_bug_planted_keeps_the_laws_of_events_and_the_same_seed_gives_the_same_trace() -> (
+    None
+):
+    first, again, other = (simulate(seed, events=EVENTS) for seed in (1, 1, 2))
+
+    assert first == again
+    assert first.trace != other.trace
+    assert first.handled > 3 * EVENTS
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:

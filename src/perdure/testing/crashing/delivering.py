@@ -41,6 +41,8 @@ class Deliveries:
 
     def learn(self) -> None:
         """See which events there are; not from within a transaction."""
+        if not self._rows:
+            self._rows = {row.number: row for row in self._store.streams.subscriptions()}
         for stream in {row.stream for row in self._rows.values()}:
             known = self._events.setdefault(stream, [])
             after = known[-1].position if known else 0
