@@ -15,7 +15,6 @@ from perdure import (
     NotSerialisable,
     OutsideRun,
     Stream,
-    StreamError,
     continue_as_new,
     workflow,
 )
@@ -59,7 +58,6 @@ async def waits_a_while(parcel: str) -> list[str]:
     return places
 
 
-@only_sqlite
 async def test_a_run_hears_of_the_event_that_it_waits_for_and_of_no_other(harness: Harness) -> None:
     run = await harness.start(waits_for("a"))
     other = await harness.start(waits_for("b"))
@@ -73,7 +71,6 @@ async def test_a_run_hears_of_the_event_that_it_waits_for_and_of_no_other(harnes
     assert (await other.status()).name == "RUNNING"
 
 
-@only_sqlite
 async def test_an_event_that_came_before_the_wait_counts(harness: Harness) -> None:
     await harness.append_batch(arrivals, [Arrived("b", "x"), Arrived("a", "early"), Arrived("a", "later")])
     run = await harness.start(waits_twice("a"))
@@ -81,7 +78,6 @@ async def test_an_event_that_came_before_the_wait_counts(harness: Harness) -> No
     assert await run.result() == ["early", "later"]
 
 
-@only_sqlite
 async def test_each_event_is_given_once_in_their_order_over_a_crash(harness: Harness) -> None:
     await harness.append(arrivals, Arrived("a", "1"))
     run = await harness.start(waits_twice("a"), id="one")
@@ -93,7 +89,6 @@ async def test_each_event_is_given_once_in_their_order_over_a_crash(harness: Har
     assert await run.result() == ["1", "2"]
 
 
-@only_sqlite
 async def test_an_event_that_comes_after_a_call_has_given_up_is_the_next_calls(harness: Harness) -> None:
     run = await harness.start(waits_a_while("a"))
     await harness.settle()
@@ -103,7 +98,6 @@ async def test_an_event_that_comes_after_a_call_has_given_up_is_the_next_calls(h
     assert await run.result() == ["late", "1", "2"]
 
 
-@only_sqlite
 async def test_calls_at_once_are_given_different_events(harness: Harness) -> None:
     @workflow
     async def waits_at_once() -> list[str]:
@@ -119,7 +113,6 @@ async def test_calls_at_once_are_given_different_events(harness: Harness) -> Non
     assert sorted(await run.result()) == ["1", "2", "3"]
 
 
-@only_sqlite
 async def test_a_call_that_is_cancelled_while_it_asks_loses_no_event(harness: Harness) -> None:
     @workflow
     async def gives_up_at_once() -> list[str]:
@@ -135,7 +128,6 @@ async def test_a_call_that_is_cancelled_while_it_asks_loses_no_event(harness: Ha
     assert await run.result() == ["1", "2"]
 
 
-@only_sqlite
 async def test_a_run_that_continues_as_new_is_not_given_the_same_event_again(harness: Harness) -> None:
     @workflow
     async def goes_on(seen: list[str]) -> list[str]:
@@ -171,7 +163,6 @@ async def test_events_that_were_there_before_anybody_asked_are_entered_a_part_at
     assert await late.result() == "now"
 
 
-@only_sqlite
 async def test_an_event_that_comes_twice_is_given_once(harness: Harness) -> None:
     run = await harness.start(waits_twice("a"))
     await harness.settle()
@@ -183,7 +174,6 @@ async def test_an_event_that_comes_twice_is_given_once(harness: Harness) -> None
     assert await run.result() == ["1", "2"]
 
 
-@only_sqlite
 async def test_what_a_run_is_given_names_the_event(harness: Harness) -> None:
     @workflow
     async def names() -> list[str]:
@@ -217,7 +207,6 @@ async def test_a_run_that_has_ended_waits_for_nothing(harness: Harness) -> None:
     assert left == 0
 
 
-@only_sqlite
 async def test_what_cannot_be_waited_for_is_named(harness: Harness, orders: Stream[Placed | Paid]) -> None:
     @workflow
     async def waits_for_no_field() -> None:
@@ -245,7 +234,6 @@ async def test_what_cannot_be_waited_for_is_named(harness: Harness, orders: Stre
     assert isinstance(another_type.value.__cause__, DefinitionError)
 
 
-@only_sqlite
 async def test_an_event_of_another_process_reaches_a_run_that_waits(harness: Harness) -> None:
     run = await harness.start(waits_for("a"))
     await harness.settle()
@@ -281,18 +269,6 @@ async def test_wherever_a_run_is_crashed_it_is_given_the_same_events() -> None:
     assert crashes.runs > 20
 
 
-@pytest.mark.parametrize("harness", ["postgres"], indirect=True)
-async def test_on_postgresql_it_is_refused_and_the_worker_goes_on(harness: Harness) -> None:
-    @workflow
-    async def tries() -> str:
-        with pytest.raises(StreamError, match="PostgreSQL"):
-            await arrivals.next(Arrived)
-        return (await arrivals.append(Arrived("a"))).position
-
-    assert await harness.run(tries())
-
-
-@only_sqlite
 async def test_a_run_is_sent_no_more_events_than_it_asked_for(harness: Harness) -> None:
     @workflow
     async def waits_and_sleeps() -> str:
@@ -357,7 +333,6 @@ async def test_every_order_of_events_and_timeouts_gives_each_event_once_and_in_o
         assert given == ["1", "2"][: len(given)]
 
 
-@only_sqlite
 async def test_an_event_reaches_a_run_that_is_nobodys(harness: Harness) -> None:
     run = await harness.start(waits_for("a"), id="one")
     await harness.settle()
@@ -369,7 +344,6 @@ async def test_an_event_reaches_a_run_that_is_nobodys(harness: Harness) -> None:
     assert await run.result() == "here"
 
 
-@only_sqlite
 async def test_what_an_earlier_generation_gave_up_on_is_the_next_ones(harness: Harness) -> None:
     @workflow
     async def gives_up_and_goes_on(is_first: bool) -> str:

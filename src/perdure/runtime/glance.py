@@ -69,3 +69,5 @@ class Glance:
             driver.look_for_runs()
         if seen.events:
             self._subscriptions.look()
+        if seen.awaited:
+            self._subscriptions.giving.look()

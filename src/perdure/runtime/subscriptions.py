@@ -13,6 +13,7 @@ from ..core.events import LaneRow, SubscriptionRow, SubscriptionStanding
 from ..errors import DefinitionError
 from ..stores.base import Store
 from ..stores.sight import Reading
+from .giving import Giving
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -110,6 +111,8 @@ class Subscriptions:
         self._moved: dict[int, dict[int, LaneRow]] = {}
         """Lanes of subscriptions that were sent elsewhere, while their handlers are being stopped."""
         self._moving: set[asyncio.Task[None]] = set()
+        self.giving = Giving(driver)
+        """For runs that wait for events."""
         driver.committer.on_events = self._look_at_what_was_appended
         driver.committer.on_written = self.look
 
@@ -118,7 +121,7 @@ class Subscriptions:
         """Whether no event is under way."""
         busy = self._is_claiming or self._asked or self._moved
         quiet = [subscriber.is_quiet for subscriber in self._subscribers.values()]  # each is asked
-        return not busy and all(quiet)
+        return not busy and self.giving.is_quiet and all(quiet)
 
     @property
     def names(self) -> list[str]:
@@ -134,12 +137,17 @@ class Subscriptions:
         for handler in self._news():
             self._serve(handler, await wait_between(partial(_subscribe, handler)))
         self.look()
+        if self._driver.store.streams.gives_later:
+            self.giving.look()  # what a worker before has left
 
     def look(self) -> None:
         """See whether there are new handlers, new events, and lanes that are free."""
-        if not self._driver.stopped:
+        driver = self._driver
+        if not driver.stopped:
             self._look_at_events()
             self._claim()
+            if driver.store.streams.gives_later and driver.store.streams.any_awaiting():
+                self.giving.look()
 
     def reading(self) -> list[Reading]:
         """How far each stream has been read; sees to new handlers first."""
@@ -154,9 +162,12 @@ class Subscriptions:
     def _look_at_what_was_appended(self) -> None:
         self._look_at_events()
         driver = self._driver
-        if driver.store.streams.any_awaiting():
-            driver.look_for_messages()  # events are sent to the runs that wait for them
-            driver.look_for_runs()  # which may be nobody's
+        streams = driver.store.streams
+        if streams.any_awaiting():
+            if streams.gives_later:
+                self.giving.look()
+            else:
+                self.giving.tell()
 
     def _look_for_handlers(self) -> None:
         driver = self._driver

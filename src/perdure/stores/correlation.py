@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from ..core.events import EventRow
+from ..core.records import Message
 
 _WRITTEN_OUT = 200
 """Longer values are kept as a hash of 128 bits."""
@@ -34,9 +35,20 @@ class Found(NamedTuple):
     """What became of asking for an event."""
 
     event: str | None = None
-    """The first one that the run has not been given: from now on it has. None: it is sent when it comes."""
+    """The first one that the run has not been given: from now on it has. None: it is sent."""
     is_partial: bool = False
     """Not all events have been looked at: ask again, nothing else was done."""
+
+
+class Given(NamedTuple):
+    """What came of comparing events with the runs that wait."""
+
+    messages: Sequence[Message]
+    """The events that were given, as they were sent to their runs."""
+    is_more: bool
+    """Whether there is more to compare at once."""
+    is_held_back: bool
+    """Whether there is more that may not be compared yet; nobody tells when it may."""
 
 
 def wanted(stream: str, type: str, where: Mapping[str, Any]) -> Wanted:

@@ -15,6 +15,8 @@ class Sight(NamedTuple):
     events: bool = False
     """Whether there may be events that were not read, lanes to claim or to give up, a lease to end, or a
     subscription that stands otherwise."""
+    awaited: bool = False
+    """Whether there may be events to give to runs that wait for them."""
 
 
 class Reading(NamedTuple):

@@ -28,7 +28,7 @@ from ..core.events import (
     SchemaStand,
     SubscriptionRow,
 )
-from .correlation import Found, Wanted
+from .correlation import Found, Given, Wanted
 from .dead import DeadStore
 from .rows import Lease
 
@@ -104,12 +104,30 @@ class StreamStore(Protocol):
         """Give a run the first event that fits and that it has not been given; or have it sent when it comes.
 
         In the transaction that a step of that run has open. Sent, it is a signal to the run, in the
-        transaction that appends it. A generation that goes on is not given again what the one before was.
+        transaction that appends it, or in one of `give_awaited`. A generation that goes on is not
+        given again what those before were.
         """
         ...
 
+    @property
+    def gives_later(self) -> bool:
+        """Whether events are given to runs by `give_awaited`, and not by appends and by who asks."""
+        ...
+
     def any_awaiting(self) -> bool:
-        """Whether any run has waited for an event, and has not ended. Never blocks."""
+        """Whether runs may wait for events, as far as this process knows. Never blocks."""
+        ...
+
+    def look_for_awaited(self) -> Any | None:
+        """What `give_awaited` is to compare: events, and what runs have asked for. None: nothing."""
+        ...
+
+    def give_awaited(self, lease: Lease, news: Any) -> Given:
+        """Send runs the events that they wait for, as signals. Raises LeaseLost.
+
+        Where several workers do so at once, each run is still given each event once. Called from the
+        committer's thread.
+        """
         ...
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:

@@ -62,6 +62,7 @@ class _Seen(NamedTuple):
     lanes: bool
     """Whether some that are asked for are free, or more than its share."""
     events: bool
+    awaited: bool
 
     @property
     def runs(self) -> bool:
@@ -111,7 +112,8 @@ class Claims:
         )  # fmt: skip
         if not seen.is_held:
             raise self._leases.fence(lease).lost()
-        return Sight(seen.runs, seen.messages, seen.is_one_dead or seen.lanes or seen.events)
+        events = seen.is_one_dead or seen.lanes or seen.events
+        return Sight(seen.runs, seen.messages, events, seen.awaited)
 
     def claim(self, lease: Lease, *, workflows: Sequence[str], now_ms: int, limit: int) -> list[int]:
         """See `Store.claim`."""

@@ -149,7 +149,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
 -- one of them may be dead; whether free runs are due, or were sent something above $6; whether something above $7
 -- was sent to runs of the lease $4. Whether one of the lanes of the subscriptions $9 is free, or the lease has
 -- more than its share of those of $12, or one of its own was sent elsewhere, or one of $9 stands otherwise than in the
--- edition in $13; whether a stream of $10 goes on after its position in $11.
+-- edition in $13; whether a stream of $10 goes on after its position in $11; whether there may be events for runs that
+-- wait for them.
 -- name: seen
 {settled}, (SELECT string_agg(number::text, ' ' ORDER BY number) FROM {s}.lease WHERE NOT held),
     (SELECT count(*) FROM {s}.lease WHERE held AND number <> $4),
@@ -186,7 +187,8 @@ SELECT 0::int8 AS number UNION ALL SELECT number FROM {s}.lease WHERE NOT held
         SELECT 1 FROM unnest($10::int8[], $11::int8[]) AS reading (stream, pos) CROSS JOIN LATERAL (
             SELECT 1 FROM {s}.event WHERE event.stream = reading.stream AND event.pos > reading.pos LIMIT 1
         ) AS following
-    )
+    ),
+    EXISTS (SELECT 1 FROM {s}.correlation WHERE {is_asked} OR {has_more_events})
 
 -- name: glance
 SELECT (SELECT held FROM {s}.lease WHERE number = $4::int8), {seen}
@@ -551,7 +553,8 @@ WITH records AS (DELETE FROM {s}.record WHERE run = ANY ($1::int8[])),
     jobs AS (DELETE FROM {s}.job WHERE run = ANY ($1::int8[])),
     messages AS (DELETE FROM {s}.message WHERE run = ANY ($1::int8[])),
     requests AS (DELETE FROM {s}.request WHERE run = ANY ($1::int8[])),
-    tags AS (DELETE FROM {s}.tag WHERE run = ANY ($1::int8[]))
+    tags AS (DELETE FROM {s}.tag WHERE run = ANY ($1::int8[])),
+    awaited AS (DELETE FROM {s}.awaiting WHERE run = ANY ($1::int8[]))
 DELETE FROM {s}.run WHERE number = ANY ($1::int8[])
 
 -- name: remove_replies
@@ -576,6 +579,7 @@ FROM (
     UNION ALL SELECT DISTINCT run, 'job' FROM {s}.job
     UNION ALL SELECT DISTINCT run, 'request' FROM {s}.request
     UNION ALL SELECT DISTINCT run, 'tag' FROM {s}.tag
+    UNION ALL SELECT DISTINCT run, 'awaiting' FROM {s}.awaiting
 ) AS owned
 WHERE NOT EXISTS (SELECT 1 FROM {s}.run WHERE number = owned.run) ORDER BY run, place
 

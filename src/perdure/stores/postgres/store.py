@@ -5,7 +5,8 @@ connections, and knows what to do when one breaks; `pipeline` sends statements; 
 the tables; `lease` says who may write, and `fence` what looks at that; `claims` who takes what is
 free, `jobs` which queued step is whose; `write` writes a batch, with `starts`, `messages` and
 `appending`; `borrowing` works on connections of the user's; `read` reads; `streams` keeps event
-streams; `ear` hears of other processes. `moving` reads and writes whole runs. The SQL is in the
+streams, and `awaiting` which runs wait for which events; `ear` hears of other processes. `moving`
+reads and writes whole runs. The SQL is in the
 `.sql` files, the tables in `migrations/`.
 """
 
@@ -63,6 +64,7 @@ _STATEMENTS = "\n".join(
         "statements.sql",
         "jobs.sql",
         "streams.sql",
+        "awaiting.sql",
         "schemas.sql",
         "windows.sql",
         "dead.sql",

@@ -25,13 +25,14 @@ from ...core.events import (
     SubscriptionRow,
 )
 from ...core.windows import LaneRows
-from ...errors import StoreError, StreamError
+from ...errors import StoreError
 from ..base import Lease
-from ..correlation import Found, Wanted
+from ..correlation import Found, Given, Wanted
 from ..standing import read_history, write_history
 from ..streams import lane_of_key
 from .appending import Appends, stream_number
 from .arrays import numbers, texts
+from .awaiting import Awaiting, News
 from .borrowing import Borrowing
 from .connection import Database, Link
 from .dead import DeadLetters, count_crashes
@@ -56,6 +57,7 @@ class Streams(Schemas):
         self._gate = gate
         self._borrowing = borrowing
         self.dead = DeadLetters(database, gate)
+        self._awaiting = Awaiting(database, leases)
         self._known: set[str] = set()
         """Streams whose rows are there."""
 
@@ -85,17 +87,31 @@ class Streams(Schemas):
         link.has_appended = True
         return outcome
 
+    # -- runs that wait for events ---------------------------------------------------------------
+
+    gives_later = True
+
     def ask_within(self, connection: Any, wanted: Wanted, run_id: str) -> Found:
-        """Refused so far, and not as an error of the store: that would be the end of the worker."""
-        raise StreamError(
-            f"Run {run_id!r} cannot wait for an event of stream {wanted.stream!r}: on PostgreSQL that is not "
-            "there yet.",
-            hint="Send the run a signal from a handler of the stream; or keep its runs in an SQLite file.",
-        )
+        """See `StreamStore.ask_within`."""
+        link = self._database.writing_by(connection)
+        assert link is not None, "only a step of a run waits for events"
+        self._make({wanted.stream} - self._known)
+        number = self._awaiting.prepare(stream_number(wanted.stream), wanted)
+        self._awaiting.ask(link, number, wanted, run_id)
+        link.has_appended = True
+        return Found()
 
     def any_awaiting(self) -> bool:
         """See `StreamStore.any_awaiting`."""
-        return False
+        return self._awaiting.any
+
+    def look_for_awaited(self) -> News | None:
+        """See `StreamStore.look_for_awaited`."""
+        return self._awaiting.look()
+
+    def give_awaited(self, lease: Lease, news: News) -> Given:
+        """See `StreamStore.give_awaited`."""
+        return self._awaiting.give(lease, news)
 
     def _prepare_fully(self, append: Append) -> None:
         self.prepare([append])

@@ -28,7 +28,7 @@ from ...core.events import (
     SubscriptionRow,
 )
 from ..base import Lease
-from ..correlation import Found, Wanted
+from ..correlation import Found, Given, Wanted
 from ..moves import refuse_closed
 from ..standing import read_history, write_history
 from ..streams import share_of
@@ -161,9 +161,18 @@ class Streams(Schemas):
             asked = _Asked(connection, number, url=self._database.url)
             return ask_for(connection, wanted, run_id, asked)
 
+    gives_later = False
+
     def any_awaiting(self) -> bool:
         """See `StreamStore.any_awaiting`."""
         return bool(self._database.query(_ANY_AWAITING))
+
+    def look_for_awaited(self) -> None:
+        """See `StreamStore.look_for_awaited`."""
+
+    def give_awaited(self, lease: Lease, news: Any) -> Given:
+        """See `StreamStore.give_awaited`."""
+        raise AssertionError("an append gives its events itself")
 
     def events(self, stream: str, *, after: int, limit: int) -> EventPage:
         """See `Store.events`."""
