@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -66,7 +67,7 @@ class Door(Protocol):
         ...
 
     def append_within(
-        self, connection: Any, append: Append
+        self, connection: Any, append: Append, register: Callable[[Store, Any], object] | None
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
         """Append in the transaction of a connection; to be awaited where that is. See `StreamStore`."""
         ...
@@ -338,9 +339,11 @@ class StoreDoor:
         return self._outbox.put(append)
 
     def append_within(
-        self, connection: Any, append: Append
+        self, connection: Any, append: Append, register: Callable[[Store, Any], object] | None
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
-        return self._store.streams.append_within(connection, append)
+        store = self._store
+        bound = None if register is None else partial(register, store)
+        return store.streams.append_within(connection, append, register=bound)
 
     async def ask(self, message: Message) -> Reply:
         if await self.send(message) == DROPPED:

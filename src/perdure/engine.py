@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -121,9 +122,11 @@ class EngineDoor:
         return told
 
     def append_within(
-        self, connection: Any, append: Append
+        self, connection: Any, append: Append, register: Callable[[Store, Any], object] | None
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
-        return self._driver.store.streams.append_within(connection, append)
+        store = self._driver.store
+        bound = None if register is None else partial(register, store)
+        return store.streams.append_within(connection, append, register=bound)
 
     async def ask(self, message: Message) -> Reply:
         with self._driver.closing.waiting_for_reply(message.request) as waiter:

@@ -12,8 +12,8 @@ is delivered again; nothing is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from zlib import crc32
 
 from ..core.events import (
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from ..core.event_time import LaneTime
     from ..core.standing import Head, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
     from ..core.windows import LaneRows
+
+Register: TypeAlias = Callable[[Any], object]
+"""Puts the schemas of events that are about to be appended on a connection of the user's, which writes
+alone there; or by the store's own, where that need not wait for it: then it gets None."""
 
 LANES = 16
 """How many lanes a subscription has. More would spread it over more workers than that."""
@@ -91,12 +95,12 @@ class StreamStore(Protocol):
         ...
 
     def append_within(
-        self, connection: Any, append: Append
+        self, connection: Any, append: Append, *, register: Register | None = None
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
         """Append in the transaction that a connection has open: the events are there if that commits.
 
         The one that is lent to a step, or the user's own; otherwise as `Store.start_within`. To be
-        awaited where the connection is.
+        awaited where the connection is. `register` is called before anything is written.
         """
         ...
 

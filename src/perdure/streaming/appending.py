@@ -63,9 +63,8 @@ class Streaming(ABC):
         Waits while very much is to be written already. Raises DuplicateConflict if the id stands for
         an event with other content, NotSerialisable for a value that is not of the stream's type
         or whose key cannot be told, SchemaError if that type is not what its version was or does not go
-        with the events that the stream keeps; nothing is written then. With a `connection`, by which no
-        type is registered: StoreError if it is to something else than the store or has no transaction, and
-        the driver's own errors.
+        with the events that the stream keeps; nothing is written then. With a `connection` also StoreError
+        if it is to something else than the store or has no transaction, and the driver's own errors.
         """
         append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
         return (await self._append(stream, append, connection))[0]
@@ -120,7 +119,7 @@ class Streaming(ABC):
     async def _append(self, stream: Stream[Any], append: Append, connection: Any) -> list[Appended]:
         if connection is None:
             return await self.write_append(stream, append)
-        within = self.append_within(connection, append)
+        within = self.append_within(stream, append, connection)
         return appended(append, await within if isawaitable(within) else within)
 
     async def write_append(self, stream: Stream[Any], append: Append) -> list[Appended]:
@@ -132,10 +131,11 @@ class Streaming(ABC):
         return appended(append, await written)
 
     def append_within(
-        self, connection: Any, append: Append
+        self, stream: Stream[Any], append: Append, connection: Any
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
         """The middle of `append(…, connection=connection)`; to be awaited where the connection is."""
-        return self.door.append_within(connection, append)
+        door = self.door
+        return door.append_within(connection, append, self._registrar.by_connection(door, stream, append))
 
     def to_append(
         self,

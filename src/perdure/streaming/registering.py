@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
+from ..stores.base import Store
 
 if TYPE_CHECKING:
     from ..blocks.stream import Stream
@@ -31,8 +33,7 @@ class Registrar:
 
     def hand_over(self, door: Door, stream: Stream[Any], append: Append) -> asyncio.Future[Outcome]:
         """Append; gives what comes of it, or SchemaError, or DefinitionError where upcasters leave a gap."""
-        if self._door is not door:
-            self._door, self._known, self._line, self._serving = door, set(), deque(), None
+        self._turn_to(door)
         if not self._line and self._knows(stream, append):
             return asyncio.ensure_future(door.append(append))
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -40,6 +41,35 @@ class Registrar:
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve(door, self._line))
         return told
+
+    def by_connection(
+        self, door: Door, stream: Stream[Any], append: Append
+    ) -> Callable[[Store, Any], None] | None:
+        """What puts the types of an append that goes by a connection of the user's; None: they are there.
+
+        Gets the connection, or None where the store's own is to do it, whatever becomes of the append.
+        """
+        self._turn_to(door)
+        if self._knows(stream, append):
+            return None
+        return partial(self._register_by, stream, append, door.clock.now_ms(), self._known)
+
+    def _register_by(
+        self,
+        stream: Stream[Any],
+        append: Append,
+        at_ms: int,
+        known: set[tuple[Stream[Any], str]],
+        store: Store,
+        connection: Any,
+    ) -> None:
+        stream.register(store, append, at_ms=at_ms, connection=connection)
+        if connection is None:  # else it may be undone with the user's transaction
+            known.update((stream, event.type) for event in append.events)
+
+    def _turn_to(self, door: Door) -> None:
+        if self._door is not door:
+            self._door, self._known, self._line, self._serving = door, set(), deque(), None
 
     async def drain(self) -> None:
         """Return when the store has been given all that was handed over."""

@@ -88,5 +88,5 @@ class Streaming(ABC):
         if connection is None:
             return self._ask("append()", lambda client: client.write_append(stream, append))
         return appended(
-            append, refuse_awaited(client.append_within(connection, append), connection, "append()")
+            append, refuse_awaited(client.append_within(stream, append, connection), connection, "append()")
         )

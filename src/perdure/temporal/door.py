@@ -88,7 +88,7 @@ class TemporalDoor:
             hint=_HINT,
         )
 
-    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+    def append_within(self, connection: Any, append: Append, register: object) -> list[Placed] | Clash:
         raise StoreError(
             f"Nothing was appended to stream {append.stream!r}: a Temporal cluster keeps no event streams.",
             hint=_HINT,

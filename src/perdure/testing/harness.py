@@ -309,8 +309,10 @@ class _HarnessDoor:
     async def append(self, append: Append) -> list[Placed] | Clash:
         return await (await self._engine()).append(append)
 
-    async def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
-        outcome = (await self._engine()).append_within(connection, append)
+    async def append_within(
+        self, connection: Any, append: Append, register: Callable[[Store, Any], object] | None
+    ) -> list[Placed] | Clash:
+        outcome = (await self._engine()).append_within(connection, append, register)
         return await outcome if isawaitable(outcome) else outcome
 
     async def ask(self, message: Message) -> Reply:

@@ -8,6 +8,7 @@ running (the *horizon*), as for messages. Two events of one stream, source and i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ...core.event_time import LaneTime
@@ -29,7 +30,7 @@ from ...errors import StoreError
 from ..base import Lease
 from ..correlation import Found, Given, Wanted
 from ..standing import read_history, write_history
-from ..streams import lane_of_key
+from ..streams import Register, lane_of_key
 from .appending import Appends, stream_number
 from .arrays import numbers, texts
 from .awaiting import Awaiting, News
@@ -76,12 +77,13 @@ class Streams(Schemas):
         set_stream_clock(self._database)
 
     def append_within(
-        self, connection: Any, append: Append
+        self, connection: Any, append: Append, *, register: Register | None = None
     ) -> list[Placed] | Clash | Awaitable[list[Placed] | Clash]:
         """See `StreamStore.append_within`."""
         link = self._database.writing_by(connection)
         if link is None:
-            return self._borrowing.append_within(connection, append, lambda: self._prepare_fully(append))
+            prepare = partial(self._prepare_fully, append, register)
+            return self._borrowing.append_within(connection, append, prepare)
         self.prepare([append])
         (outcome,) = Appends(link, [append], self.set_clock).finish()
         link.has_appended = True
@@ -113,7 +115,9 @@ class Streams(Schemas):
         """See `StreamStore.give_awaited`."""
         return self._awaiting.give(lease, news)
 
-    def _prepare_fully(self, append: Append) -> None:
+    def _prepare_fully(self, append: Append, register: Register | None) -> None:
+        if register is not None:
+            register(None)
         self.prepare([append])
         self.set_clock()
 

@@ -31,7 +31,7 @@ from ..base import Lease
 from ..correlation import Found, Given, Wanted
 from ..moves import refuse_closed
 from ..standing import read_history, write_history
-from ..streams import share_of
+from ..streams import Register, share_of
 from . import blobs
 from .awaiting import Correlation, ask_for, correlations_of, tell_waiting
 from .borrowing import within
@@ -147,10 +147,14 @@ class Streams(Schemas):
         rows: Any = self._database.query(_LANES, (subscription,))
         return [LaneRow(of, lane, cursor, tuple(json.loads(done)), ()) for of, lane, cursor, done in rows]
 
-    def append_within(self, connection: Any, append: Append) -> list[Placed] | Clash:
+    def append_within(
+        self, connection: Any, append: Append, *, register: Register | None = None
+    ) -> list[Placed] | Clash:
         """See `StreamStore.append_within`."""
         path = None if self._database.writes_by(connection) else self._database.path
         with within(connection, path=path, url=self._database.url):
+            if register is not None:
+                register(connection)
             return append_events(connection, [append], url=self._database.url)[0]
 
     def ask_within(self, connection: Any, wanted: Wanted, run_id: str) -> Found:
