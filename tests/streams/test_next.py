@@ -360,3 +360,26 @@ async def test_what_an_earlier_generation_gave_up_on_is_the_next_ones(harness: H
     await harness.advance(60)
 
     assert await run.result() == "between"
+
+
+async def test_what_a_generation_was_given_is_not_given_to_any_that_comes_after_it(harness: Harness) -> None:
+    @workflow
+    async def asks_now_and_then(generation: int, first: str) -> list[str]:
+        if generation == 2:
+            continue_as_new(asks_now_and_then(3, first))
+        place = (await arrivals.next(Arrived, where={"parcel": "a"})).data.place
+        return [first, place] if generation == 3 else continue_as_new(asks_now_and_then(2, place))
+
+    await harness.append_batch(arrivals, [Arrived("a", "1"), Arrived("a", "2")])
+
+    assert await harness.run(asks_now_and_then(1, "")) == ["1", "2"]
+
+
+async def test_a_run_that_begins_anew_under_the_same_id_is_given_events_from_the_first(
+    harness: Harness,
+) -> None:
+    await harness.append_batch(arrivals, [Arrived("a", "1"), Arrived("a", "2")])
+    before = await harness.run(waits_for("a"), id="one")
+    again = await harness.start(waits_for("a"), id="one", reuse="always")
+
+    assert (before, await again.result()) == ("1", "1")

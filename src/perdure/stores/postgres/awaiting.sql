@@ -54,10 +54,10 @@ SELECT given.run, given.correlation, given.value, given.signal, coalesce((
         JOIN {s}.run AS older ON older.id = run.id AND older.generation < run.generation AND NOT older.latest
         JOIN {s}.awaiting AS former ON former.run = older.number
             AND former.correlation = given.correlation AND former.value = given.value
-        WHERE run.number = given.run AND NOT EXISTS (
-            SELECT 1 FROM {s}.run AS other WHERE other.id = run.id AND NOT other.latest AND other.status <> 8
-            AND other.generation >= older.generation AND other.generation < run.generation
-        )
+        WHERE run.number = given.run AND older.generation > coalesce((
+            SELECT max(other.generation) FROM {s}.run AS other WHERE other.id = run.id AND NOT other.latest
+            AND other.generation < run.generation AND other.status <> 8
+        ), 0)
         ORDER BY older.generation DESC LIMIT 1
     ), 0), given.wanted
 FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::int8[])

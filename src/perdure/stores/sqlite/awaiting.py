@@ -30,7 +30,7 @@ _WAITING = SQL["waiting_for"]
 _GIVE = SQL["give_awaited"]
 _RUN = SQL["number_of_run"]
 _AFTER = SQL["after_of_run"]
-_AFTER_BEFORE = SQL["after_of_generation"]
+_AFTER_BEFORE = SQL["after_of_generations"]
 _INSERT = SQL["insert_awaiting"]
 _NEXT = SQL["next_correlated"]
 _TAKE = SQL["take_awaited"]
@@ -107,7 +107,7 @@ def ask_for(connection: apsw.Connection, wanted: Wanted, run_id: str, asked: Ask
     place = (run, number, wanted.value)
     after: Any = connection.execute(_AFTER, place).get
     if after is None:
-        before = (run_id, generation - 1, number, wanted.value)
+        before = (run_id, generation, number, wanted.value)
         found = connection.execute(_AFTER_BEFORE, before).get
         after = found or 0
         connection.execute(_INSERT, (*place, wanted.signal, after))

@@ -28,10 +28,15 @@ SELECT number, generation FROM run WHERE id = ? AND latest
 -- name: after_of_run
 SELECT after FROM awaiting WHERE run = ? AND correlation = ? AND value = ?
 
--- name: after_of_generation
-SELECT after FROM awaiting
-WHERE run = (SELECT number FROM run WHERE id = ?1 AND generation = ?2 AND status = 8 AND NOT latest)
-AND correlation = ?3 AND value = ?4
+-- What was given to the generations that ?2 continues, in an unbroken line.
+-- name: after_of_generations
+SELECT awaiting.after FROM run CROSS JOIN awaiting
+WHERE run.id = ?1 AND NOT run.latest AND run.generation < ?2 AND run.generation > coalesce((
+    SELECT max(other.generation) FROM run AS other
+    WHERE other.id = ?1 AND NOT other.latest AND other.generation < ?2 AND other.status <> 8
+), 0)
+AND awaiting.run = run.number AND awaiting.correlation = ?3 AND awaiting.value = ?4
+ORDER BY run.generation DESC LIMIT 1
 
 -- name: insert_awaiting
 INSERT INTO awaiting (run, correlation, value, signal, after, wanted) VALUES (?, ?, ?, ?, ?, 0)
