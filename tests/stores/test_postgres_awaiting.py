@@ -16,7 +16,7 @@ from perdure.stores.base import Batch, Lease, RunEnd, Transaction
 from perdure.stores.correlation import Given, event_from_text, wanted
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres import awaiting as awaiting_module
-from tests.stores.build import start
+from tests.stores.build import new_run, start
 
 
 @pytest.fixture
@@ -302,6 +302,45 @@ def test_a_run_that_has_ended_is_given_nothing_and_what_is_known_of_it_goes_with
 
     assert [one.messages for one in given] == [[]]
     assert (kept, count(store, "awaiting"), list(store.check())) == (1, 0, [])
+
+
+def test_an_event_for_a_run_that_ends_at_that_moment_is_left_to_the_next_generation(
+    store: PostgresStore, lease: Lease, other: PostgresStore, second: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is open when it is found that it waits, and has continued when the event is sent."""
+    run = start(store, lease)
+    ask(store, lease, run)
+    append(store, paid("17"))
+    send = awaiting_module.send_messages
+    later: list[int] = []
+
+    def continue_first(*given: Any, **more: Any) -> Any:
+        if not later:
+            ended = RunEnd(Status.CONTINUED, b"null", 9, None, run)
+            (started,) = store.commit(lease, Batch(ends=[ended], starts=[new_run()])).starts
+            later.append(started.run.number)
+        return send(*given, **more)
+
+    monkeypatch.setattr(awaiting_module, "send_messages", continue_first)
+    given = give(other, second)
+    ask(store, lease, later[0])
+    give(other, second)
+
+    assert [one.messages for one in given][:1] == [[]]
+    assert (told(store, run), told(store, later[0])) == ([], ["17"])
+
+
+def test_a_run_is_given_as_many_as_it_has_asked_for(store: PostgresStore, lease: Lease) -> None:
+    run = start(store, lease)
+    ask(store, lease, run)
+    ask(store, lease, run)
+    given: list[list[str]] = []
+    for name in "abc":
+        append(store, paid("17", name))
+        give(store, lease)
+        given.append(told(store, run))
+
+    assert given == [["a"], ["a", "b"], ["a", "b"]]
 
 
 def test_what_was_entered_of_an_event_goes_with_it(

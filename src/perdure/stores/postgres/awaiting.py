@@ -181,18 +181,24 @@ def _give(
 def _send(link: Link, rows: Sequence[Row], *, lease: int) -> tuple[list[Message], set[int]]:
     """Send events to their runs, and note what each was given last."""
     messages: list[Message] = []
-    last: dict[_Key, tuple[int, int]] = {}
-    for run, correlation, value, signal, *columns in rows:
+    for run, _, _, signal, *columns in rows:
         event = EventRow(*columns)
         told = event_as_text(event).encode()
         messages.append(Message(0, run, MessageKind.SIGNAL, signal, told, "", event.at_ms))
-        _, before = last.get((run, correlation, value), (0, 0))
-        last[run, correlation, value] = event.position, before + 1
     positions, leases = send_messages(link, messages, lease=lease)
-    runs, correlations, values = zip(*last, strict=True)
-    places, counts = zip(*last.values(), strict=True)
-    link.run(
-        "give_awaited", numbers(runs), numbers(correlations), texts(values), numbers(places), numbers(counts)
-    )
-    sent = zip(messages, positions, strict=True)
-    return [message._replace(pos=position) for message, position in sent if position > 0], leases
+    sent: list[Message] = []
+    last: dict[_Key, tuple[int, int]] = {}
+    for row, message, position in zip(rows, messages, positions, strict=True):
+        if position > 0:  # else the run has just ended: the event is for the one that continues it
+            run, correlation, value, _, place, *_ = row
+            _, before = last.get((run, correlation, value), (0, 0))
+            last[run, correlation, value] = place, before + 1
+            sent.append(message._replace(pos=position))
+    if last:
+        runs, correlations, values = zip(*last, strict=True)
+        places, counts = zip(*last.values(), strict=True)
+        link.run(
+            "give_awaited", numbers(runs), numbers(correlations), texts(values), numbers(places),
+            numbers(counts),
+        )  # fmt: skip
+    return sent, leases

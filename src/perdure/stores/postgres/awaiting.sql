@@ -12,8 +12,9 @@ SELECT stream, type, fields FROM {s}.correlation WHERE number = $1
 INSERT INTO {s}.asking (correlation, run, value, signal)
 SELECT $1, run.number, $3, $4 FROM {s}.run WHERE run.id = $2 AND run.latest
 
+-- Not EXISTS: that may be made one look at the whole table.
 -- name: is_asked
-EXISTS (SELECT 1 FROM {s}.asking WHERE asking.correlation = correlation.number)
+(SELECT true FROM {s}.asking WHERE asking.correlation = correlation.number LIMIT 1) IS NOT NULL
 
 -- name: has_more_events
 EXISTS (SELECT 1 FROM {s}.event WHERE event.stream = correlation.stream AND event.pos > correlation.entered)
