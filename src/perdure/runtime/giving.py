@@ -10,7 +10,6 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreError
 from ..stores.correlation import Given
 from .pause import Pause
 
@@ -26,6 +25,7 @@ class Giving:
         self._is_looking = False
         self._look_again = False
         self._held_back = Pause(asyncio.get_running_loop(), self.look)
+        self._stopped = False
 
     @property
     def is_quiet(self) -> bool:
@@ -34,32 +34,35 @@ class Giving:
 
     def look(self) -> None:
         """See whether there is something to give."""
-        driver = self._driver
         if self._is_looking:
             self._look_again = True
-        elif not driver.stopped:
+        elif not (self._stopped or self._driver.stopped):
             self._is_looking = True
-            driver.reads.ask(lambda store: store.streams.look_for_awaited(), self._found)
+            self._driver.reads.ask(lambda store: store.streams.look_for_awaited(), self._found)
+
+    def stop(self) -> None:
+        """Look no more: the driver goes, and a pause may still be under way."""
+        self._stopped = True
 
     def tell(self) -> None:
         """Runs may have been given events: bring them that."""
         self._driver.look_for_messages()
         self._driver.look_for_runs()  # which may be nobody's
 
-    def _found(self, news: Any | StoreError | None) -> None:
+    def _found(self, news: Any | Exception | None) -> None:
         driver = self._driver
-        if news is None or isinstance(news, StoreError) or driver.stopped:
+        if news is None or isinstance(news, Exception) or driver.stopped:
             self._given(news)
             return
         lease = driver.lease
         driver.committer.ask_between(lambda store: store.streams.give_awaited(lease, news), self._given)
 
-    def _given(self, found: Given | StoreError | None) -> None:
+    def _given(self, found: Given | Exception | None) -> None:
         self._is_looking = False
         driver = self._driver
         if driver.stopped:
             return
-        if isinstance(found, StoreError):
+        if isinstance(found, Exception):
             driver.complain(found, "giving events to runs that wait for them")
             return  # a glance will see that there still is something
         for message in () if found is None else found.messages:

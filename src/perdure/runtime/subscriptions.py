@@ -278,11 +278,13 @@ class Subscriptions:
 
     def abandon(self) -> None:
         """Stop at once and write nothing more."""
+        self.giving.stop()
         for subscriber in self._subscribers.values():
             subscriber.abandon()
 
     async def stop(self) -> None:
         """Stop handlers; what is done will be written with the last commit."""
+        self.giving.stop()
         await asyncio.gather(*(one.stop() for one in self._subscribers.values()), *self._moving)
 
 

@@ -23,7 +23,9 @@ CREATE INDEX correlated_pos ON correlated (pos);
 
 CREATE FUNCTION uncorrelate_events() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    DELETE FROM correlated USING gone WHERE correlated.pos = gone.pos;
+    DELETE FROM correlated USING gone
+    JOIN correlation ON correlation.stream = gone.stream
+    WHERE correlated.pos = gone.pos AND correlated.correlation = correlation.number;
     RETURN NULL;
 END
 $$;
