@@ -22,9 +22,10 @@ from random import Random
 from typing import Any
 
 from perdure import Client, Event, NonRetryable, Retry, StoreError, Stream, workflow
-from perdure.blocks.event import moment, position_number
+from perdure.blocks.event import moment
 from perdure.blocks.handler import Handler
 from perdure.blocks.serving import _defined
+from perdure.core.positions import place_at
 from perdure.core.records import Status
 from perdure.errors import PerdureError
 from perdure.stores.base import Store
@@ -132,7 +133,7 @@ class Flow:
         self._fail(handler.name, fact)
         self._witness.note("handled", handler.name, fact.number)
         self.handled += 1
-        self._returned[handler.name].add(position_number(event.position))
+        self._returned[handler.name].add(place_at(event.position))
 
     def _begin(self, handler: Handler[Any], event: Event[Fact], *, is_zombie: bool = False) -> None:
         self._witness.note("handling", handler.name, event.position, event.attempt, is_zombie)

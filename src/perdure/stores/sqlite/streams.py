@@ -80,10 +80,6 @@ class Streams(Schemas):
         self._leases = leases
         self.dead = DeadLetters(database)
 
-    def forget_numbers(self) -> None:
-        """Somebody has removed all streams: for tests, of which each begins anew."""
-        self._numbers.clear()
-
     def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
         """See `Store.subscribe`."""
         with self._database.transaction() as connection:

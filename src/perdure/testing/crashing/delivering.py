@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...blocks.event import Event, position_number
+from ...blocks.event import Event
 from ...blocks.handler import Handler
 from ...core.events import EventRow, LaneMark, SubscriptionRow
+from ...core.positions import place_at
 from ...core.stretches import covers
 from ...stores.base import Batch, Store
 from ...stores.streams import lane_of
@@ -58,7 +59,7 @@ class Deliveries:
     def wrong(self, handler: Handler[Any], event: Event[Any]) -> str:
         """Which law it breaks to handle an event now; empty if none."""
         row = next((one for one in self._rows.values() if _is_of(one, handler)), None)
-        place = position_number(event.position)
+        place = place_at(event.position)
         if row is None or (row.number, place) in self._dead:
             return ""  # it was redriven, and is out of line
         what = f"{handler.name}() was called with event {place} of stream {handler.stream!r}"

@@ -44,8 +44,6 @@ class Disk:
         if self._count("stream"):
             for table in self._swept:
                 self._beside.execute(f"DELETE FROM {table}")  # noqa: S608
-            streams: Any = self.store.streams
-            streams.forget_numbers()
         return True
 
     def query(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -12,8 +12,9 @@ from hashlib import blake2b
 from inspect import isawaitable
 from typing import Any
 
-from ...blocks.event import Event, position_number
+from ...blocks.event import Event
 from ...blocks.handler import Handler
+from ...core.positions import place_at
 from ...errors import StoreUnavailable
 from ...runtime.attempt import current_attempt
 from ...runtime.subscriptions import Subscribing
@@ -96,7 +97,7 @@ class _Calls:
         """Note that the function has come to its end; whether the worker is dead."""
         self._end(begun)
         if not failed:
-            place = (event.stream, self._handler.name, position_number(event.position))
+            place = (event.stream, self._handler.name, place_at(event.position))
             self._world.deliveries.returned.add(place)
         if self._is_gone():
             return True
@@ -110,7 +111,7 @@ class _Calls:
         self._world.handling -= 1
 
     def _moment(self, event: Event[Any]) -> str:
-        name = f"{event.stream}/{self._handler.name}/{position_number(event.position)}"
+        name = f"{event.stream}/{self._handler.name}/{place_at(event.position)}"
         return name if event.attempt == 1 else f"{name}~{event.attempt}"
 
 

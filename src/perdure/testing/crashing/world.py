@@ -16,7 +16,8 @@ from hashlib import blake2b
 from reprlib import Repr
 from typing import Any
 
-from ...blocks.event import Event, position_number
+from ...blocks.event import Event
+from ...core.positions import place_at
 from ...core.records import Kind
 from ...stores.base import Batch, Committed, Store
 from ..clock import ManualClock
@@ -190,7 +191,7 @@ class World:
 
     def handled(self, handler: str, event: Event[Any]) -> Effect:
         """A handler's function is about to be called."""
-        place = f"{event.stream}/{handler}/{position_number(event.position)}"
+        place = f"{event.stream}/{handler}/{place_at(event.position)}"
         effect = Effect("", handler, place, event.idempotency_key, event.attempt, (event,), {}, self.life)
         self.called(0, effect)
         self.handling += 1
