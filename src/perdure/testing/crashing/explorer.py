@@ -271,6 +271,7 @@ class Explorer:
             raise
         else:
             ending = await self._look(engine, world, trial, write_spots(spots), disk)
+            world.is_over = True
             await engine.close()
             return ending
         finally:

@@ -84,6 +84,8 @@ class World:
         """The worker of this life has died; nothing that it does counts any more."""
         self.is_paused = False
         """The worker of this life is held up in a commit."""
+        self.is_over = False
+        """Nothing is to happen any more: the last engine closes, and writes what it has left."""
         self.down_until_ms = 0
         self.latest_ms = 0
         """The latest time before the clock was set."""
@@ -112,6 +114,8 @@ class World:
 
     def reach(self, moment: str, fault: Fault) -> bool:
         """Whether this is where, and how, to crash now."""
+        if self.is_over:
+            return False
         if not self.armed:
             self.passed[-1].append((moment, fault))  # to learn where it can be crashed, or crashed again
             return False
