@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from perdure.core.execution import Execution
+from perdure.core.joins import LaneJoin
 from perdure.core.windows import LaneWindows
 from perdure.runtime.committer import Committer
 from perdure.runtime.memory import Memory
@@ -153,6 +154,13 @@ def keeping_what_failed() -> Iterator[None]:
 def forgetting_windows() -> Iterator[None]:
     """The windows of a lane are not kept with its place."""
     with replaced(LaneWindows, take_changed=lambda self: ([], [])):
+        yield
+
+
+@contextmanager
+def forgetting_what_waits_in_a_join() -> Iterator[None]:
+    """What waits in a lane of a join is not kept with its place."""
+    with replaced(LaneJoin, take_changed=lambda self: ([], [])):
         yield
 
 

@@ -64,7 +64,7 @@ ROW = Row(
     "lease; the clock is set; clients insist; all of it together.",
     how="The real engine and SQLite on an event loop with virtual time; programs, events, faults and delays "
     "follow from one seed. Streams have handlers of each order, one in transactions, one that starts runs, a "
-    "window, and a person who redrives what is parked.",
+    "window, a join, and a person who redrives what is parked.",
     holds=(
         "nothing acknowledged is lost",
         "a record never changes, and a recorded step is never done again",
@@ -74,7 +74,7 @@ ROW = Row(
         "no timer is early",
         "when the faults end, every run comes to its end",
         "each event is done, parked or discarded, in the order of its key, and once in a transaction",
-        "windows are those of a plain computation",
+        "windows and joins are those of a plain computation",
         "the same seed gives the same trace",
     ),
     trials=Trials(push=60, long=4_500, release=45_000),

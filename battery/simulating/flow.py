@@ -7,7 +7,8 @@ and redrives what was parked.
 The laws: each fact that was acknowledged is in the stream, once; of each handler appended = done + parked +
 discarded, and nothing is left; what is done on disk is not handled again, and the next of a key is not begun
 before; what is written in a transaction is there once; an event starts one run;
-windows are those of a plain computation from all facts that were not told of as late.
+windows are those of a plain computation from all facts that were not told of as late, and so are the pairs
+of a join with what the transactions have appended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from perdure import Client, Event, NonRetryable, Retry, StoreError, Stream, work
 from perdure.blocks.event import moment
 from perdure.blocks.handler import Handler
 from perdure.blocks.serving import _defined
-from perdure.core.positions import place_at
+from perdure.core.events import EventRow
+from perdure.core.positions import place_at, position_text
 from perdure.core.records import Status
 from perdure.errors import PerdureError
 from perdure.stores.base import Store
@@ -39,6 +41,7 @@ _KEYS = "abcde"
 _FOR_GOOD = 99
 _STARTS_EVERY = 4
 _WINDOW_MS = 30_000
+_WITHIN_MS = 20_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,11 @@ class Flow:
         self.window = self.facts.window(
             initial=list[int](), tumbling=_WINDOW_MS / 1000, out_of_order=5, idle_after=60, name="window"
         )(self._add)  # fmt: skip
-        for one in (*self._plain, self._ledger, self._starting, self.window):
+        self.join = self.facts.join(
+            Fact, self.echoes, Echo, name="join", within=_WITHIN_MS / 1000, unmatched="both", out_of_order=5,
+            idle_after=60,
+        )  # fmt: skip
+        for one in (*self._plain, self._ledger, self._starting, self.window, self.join):
             _defined._handlers.discard(one)  # engines of others are not to serve them
         Stage.flow = self
 
@@ -112,7 +119,8 @@ class Flow:
 
     def handlers(self, life: Life) -> list[Any]:
         """For the engine of one worker."""
-        return [*(self._of(one, life) for one in self._plain), self._ledger, self._starting, self.window]
+        plain = [self._of(one, life) for one in self._plain]
+        return [*plain, self._ledger, self._starting, self.window, self.join]
 
     def _of(self, handler: Handler[Any], life: Life) -> Handler[Any]:
         same = copy(handler)
@@ -236,6 +244,7 @@ class Flow:
             breaks(f"I1: facts {lost} are lost, or some are there twice")
         self._witness.note("facts", [(event.id, event.at_ms, event.time_ms) for event in events])
         for row in store.streams.subscriptions():
+            events = events_of(store, row.stream)
             found = accounts(store, row)
             self._witness.note(row, sorted(found.done), sorted(found.discarded))
             if found.pending or found.parked or len(found.done) + len(found.discarded) != len(events):
@@ -248,6 +257,7 @@ class Flow:
             if row.name == "starting":
                 self._look_at_runs(store, {numbers[place] for place in found.done})
         self._look_at_windows(store, events)
+        self._look_at_join(store, events)
 
     def _look_at_ledger(self, store: Any, done: list[int]) -> None:
         has_any = store._database.query("SELECT 1 FROM sqlite_schema WHERE name = 'ledger'", ())
@@ -263,7 +273,7 @@ class Flow:
             if (row is not None) == bool(number % _STARTS_EVERY):
                 self._witness.breaks(f"I8: fact {number} has started {row}")
 
-    def _look_at_windows(self, store: Store, events: list[Any]) -> None:
+    def _look_at_windows(self, store: Store, events: list[EventRow]) -> None:
         late = [self.window.late.decode(event) for event in events_of(store, self.window.late.name)]
         aside = {one.id for one in late}
         expected: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -277,6 +287,40 @@ class Flow:
             self._witness.breaks("I8: a window was told twice")
         if found != expected:
             self._witness.breaks(f"I8: windows are {found}, and by a plain computation {dict(expected)}")
+
+    def _look_at_join(self, store: Store, facts: list[EventRow]) -> None:
+        """Each event is in pairs, or told alone, or aside; and all pairs of those in any are told, once."""
+        breaks, late = self._witness.breaks, events_of(store, self.join.late.name)
+        told = [self.join.results.decode(event) for event in events_of(store, self.join.results.name)]
+        pairs = Counter((one.left and one.left.number, one.right and one.right.number) for one in told)
+        self._witness.note("join", sorted(pairs.items(), key=repr), [(one.source, one.id) for one in late])
+        if any(count > 1 for count in pairs.values()):
+            breaks(f"I8: a pair was told twice: {pairs}")
+        found = {pair for pair in pairs if None not in pair}
+        sides: list[dict[int, EventRow]] = []
+        streams: tuple[Stream[Any], ...] = (self.facts, self.echoes)
+        for side, (stream, events) in enumerate(
+            zip(streams, (facts, events_of(store, "echoes")), strict=True)
+        ):
+            aside = {
+                self.join.late.decode(one).position for one in late if one.source == f"{stream.name}/join"
+            }
+            taken = {
+                stream.decode(one).number: one for one in events if position_text(one.position) not in aside
+            }
+            paired = {pair[side] for pair in found}
+            alone = {pair[side] for pair in pairs if pair[1 - side] is None}
+            if paired & alone or paired | alone != taken.keys():
+                breaks(f"I8: of {stream.name} {paired} are paired, {alone} alone, {aside} aside")
+            sides.append({number: one for number, one in taken.items() if number in paired})
+        expected = {
+            (left, right)
+            for left, one in sides[0].items()
+            for right, other in sides[1].items()
+            if one.key == other.key and abs(one.time_ms - other.time_ms) <= _WITHIN_MS
+        }
+        if found != expected:
+            breaks(f"I8: pairs are {found}, and by a plain computation {expected}")
 
 
 async def _nothing(event: Event[Fact]) -> None:

@@ -13,6 +13,7 @@ from perdure.core.records import Kind, Record
 from ..planted import (
     beginning_a_key_at_once,
     counting_events_as_done_early,
+    forgetting_what_waits_in_a_join,
     forgetting_windows,
     keeping_what_failed,
     losing_what_is_given_up,
@@ -116,6 +117,7 @@ OF_EVENTS = (
     Planted("an event does not wait for the one of its key before it", _with_events(beginning_a_key_at_once)),
     Planted("what a failed handler has written is kept", _with_events(keeping_what_failed)),
     Planted("the windows of a lane are not kept with its place", _with_events(forgetting_windows)),
+    Planted("what waits in a join is not kept with its place", _with_events(forgetting_what_waits_in_a_join)),
     Planted("an event that is given up is not parked", _with_events(losing_what_is_given_up)),
 )
 PLANTED = (

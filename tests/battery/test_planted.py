@@ -105,13 +105,10 @@ def test_a_bug_in_the_delivery_of_events_is_caught(planted: Planted) -> None:
     assert said.startswith("I8")
 
 
-def test_an_engine_with_no_bug_planted_keeps_the_laws_of_events_and_the_same_seed_gives_the_same_trace() -> (
-    None
-):
-    first, again, other = (simulate(seed, events=EVENTS) for seed in (1, 1, 2))
+def test_without_a_bug_the_laws_of_events_are_kept_and_the_same_seed_gives_the_same_trace() -> None:
+    first, again = simulate(1, events=EVENTS), simulate(1, events=EVENTS)
 
     assert first == again
-    assert first.trace != other.trace
     assert first.handled > 3 * EVENTS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Event, NonRetryable, Retry, Stream, step, workflow
+from perdure import Event, NonRetryable, PerdureError, Retry, Stream, step, workflow
 from perdure.blocks.serving import _defined
 from perdure.testing import Append, Crashed, Wait, crash_everywhere
 from perdure.testing.clock import START_MS
@@ -199,6 +199,15 @@ async def test_a_workflow_is_crashed_together_with_the_handlers_of_what_it_appen
     assert "deliver/1:after-effect" in crashes.spots
 
 
+async def test_what_is_not_crashed_is_refused() -> None:
+    with pytest.raises(PerdureError, match="no event to be handled"):
+        await crash_everywhere([Wait(1)], handlers=[ship])
+    with pytest.raises(PerdureError, match="Only a workflow alone is crashed in processes"):
+        await crash_everywhere(EVENTS, handlers=[ship], process=True)
+    with pytest.raises(PerdureError, match="Only a workflow alone is crashed in processes"):
+        await crash_everywhere(delivery("17"), handlers=[ship], process=True)
+
+
 @pytest.mark.crash_everywhere(handlers=[announce])
 def test_a_test_may_yield_events() -> Iterator[Any]:
     crashed = yield EVENTS[0], Wait(1), EVENTS[1]
@@ -207,14 +216,12 @@ def test_a_test_may_yield_events() -> Iterator[Any]:
     assert len(crashed.events(shipments)) == 2
 
 
-async def test_a_join_of_windows_and_a_handler_of_their_results_are_served_together() -> None:
-    seen = list[int]()
-
+async def test_a_handler_of_the_results_of_windows_is_crashed_with_them() -> None:
     @revenue.results.on(name="note")
     async def note(event: Event[Any]) -> None:
-        seen.append(event.data.value)
+        """Does nothing that lasts."""
 
     def check(crashed: Crashed[None]) -> None:
         assert {effect.args[0].data.value for effect in crashed.effects} == {4, 2}
 
-    await crash_everywhere(EVENTS, handlers=[revenue, note], setup=seen.clear, check=check)
+    await crash_everywhere(EVENTS, handlers=[revenue, note], check=check)

@@ -10,7 +10,7 @@ from typing import Any
 from ...blocks.workflow import WorkflowCall
 from ...errors import PerdureError
 from ...runtime.subscriptions import Subscribing
-from ..events import Event
+from ..events import Append, Event
 from .explorer import Crashed, Crashes, Explorer, Trial
 from .process import ProcessExplorer
 from .spots import FAULTS, Fault
@@ -102,10 +102,15 @@ async def crash_everywhere(
         run, sent = call, tuple(events)
     else:
         run, sent = None, (*call, *events)
-        if process:
-            raise PerdureError(
-                "Events without a workflow are not crashed in processes.", hint="Do without process=True."
-            )
+    if process and (run is None or handlers is not None):
+        raise PerdureError(
+            "Only a workflow alone is crashed in processes, without handlers.",
+            hint="Do without process=True.",
+        )
+    if run is None and not any(isinstance(event, Append) for event in sent):
+        raise PerdureError(
+            "There is no event to be handled.", hint="Give some: [Append(orders, Placed('17'))]."
+        )
     scenario = CallScenario(run, sent, handlers, setup, check, _again(process=process))
     explorer = ProcessExplorer(scenario, kinds) if process else Explorer(scenario, kinds)
     return await explorer.explore(pairs=pairs, crash=crash)
