@@ -57,12 +57,12 @@ class DoomedStore(FaultyStore):
             world.deliveries.learn()
         if self._moment and not self._moment.startswith("wake/") and world.reach(self._moment, "zombie"):
             world.is_paused = self.is_zombie = True
-        return self.is_zombie
+        return self.is_zombie and not self._killed
 
     def commit(self, lease: Lease, batch: Batch) -> Committed:
         """Write, or die before or after."""
         world, moment = self._world, self._moment
-        if self.is_zombie:
+        if self.is_zombie and not self._killed:
             return self._commit_late(lease, batch)
         if self._killed or world.is_dead:
             raise dead()

@@ -98,22 +98,28 @@ async def crash_everywhere(
     Steps and handlers are really called, steps with `on="process"` on a thread. Raises CrashFailure, whose
     first line says how to run that crash alone; and what `check` raises without a crash.
     """
-    if isinstance(call, WorkflowCall):
-        run, sent = call, tuple(events)
-    else:
-        run, sent = None, (*call, *events)
+    run, sent = _read(call, events)
     if process and (run is None or handlers is not None):
         raise PerdureError(
             "Only a workflow alone is crashed in processes, without handlers.",
             hint="Do without process=True.",
         )
-    if run is None and not any(isinstance(event, Append) for event in sent):
-        raise PerdureError(
-            "There is no event to be handled.", hint="Give some: [Append(orders, Placed('17'))]."
-        )
     scenario = CallScenario(run, sent, handlers, setup, check, _again(process=process))
     explorer = ProcessExplorer(scenario, kinds) if process else Explorer(scenario, kinds)
     return await explorer.explore(pairs=pairs, crash=crash)
+
+
+def _read(
+    call: WorkflowCall[Any] | Sequence[Event], events: Sequence[Event]
+) -> tuple[WorkflowCall[Any] | None, Sequence[Event]]:
+    if isinstance(call, WorkflowCall):
+        return call, tuple(events)
+    sent = (*call, *events)
+    if not any(isinstance(event, Append) for event in sent):
+        raise PerdureError(
+            "There is no event to be handled.", hint="Give some: [Append(orders, Placed('17'))]."
+        )
+    return None, sent
 
 
 def _again(*, process: bool) -> str:
