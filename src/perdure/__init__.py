@@ -78,12 +78,12 @@ from .runtime.attempt import StepInfo
 
 if TYPE_CHECKING:
     from .blocks.casting import downcast, upcast
+    from .blocks.cloudevents import CloudEvent
     from .blocks.event import Appended, Event, event
     from .blocks.handler import Handler
     from .blocks.join import Join, Joined
     from .blocks.stream import Stream
     from .blocks.window import Aggregation, Late, Window
-    from .streaming.cloudevents import CloudEvent
     from .streaming.event_time import EventTime
     from .streaming.lagging import Gauge, Lag, LagStatus, LaneLag, gauges
     from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
@@ -96,6 +96,7 @@ __version__ = "0.1.0"
 _LATER = {
     "downcast": ".blocks.casting",
     "upcast": ".blocks.casting",
+    "CloudEvent": ".blocks.cloudevents",
     "Appended": ".blocks.event",
     "Event": ".blocks.event",
     "event": ".blocks.event",
@@ -106,7 +107,6 @@ _LATER = {
     "Aggregation": ".blocks.window",
     "Late": ".blocks.window",
     "Window": ".blocks.window",
-    "CloudEvent": ".streaming.cloudevents",
     "EventTime": ".streaming.event_time",
     "Gauge": ".streaming.lagging",
     "Lag": ".streaming.lagging",

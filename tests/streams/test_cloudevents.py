@@ -100,7 +100,7 @@ def test_any_text_comes_through_both_forms(id: str, source: str, subject: str) -
 
 def test_an_attribute_that_is_null_is_one_that_is_not_there() -> None:
     attributes = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": {}}
-    optional = ["subject", "partitionkey", "time", "dataschema", "traceparent", "another"]
+    optional = ["subject", "partitionkey", "time", "dataschema", "traceparent", "data_base64", "another"]
 
     found = CloudEvent.from_json(json.dumps({**attributes, **dict.fromkeys(optional)}))
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
+from ..blocks.cloudevents import STRUCTURED, CloudEvent, read_headers
 from ..blocks.event import event, moment
 from ..blocks.options import as_text
 from ..blocks.serving import define
@@ -19,7 +20,6 @@ from ..core.events import EventRow, NewEvent, SubscriptionRow
 from ..errors import DefinitionError, NotDecodable
 from ..runtime.subscriptions import Served
 from ..stores.base import Store
-from .cloudevents import STRUCTURED, Attributes, read_headers, read_structured
 from .intaking import Intaking
 from .message import Message, Source
 
@@ -96,16 +96,15 @@ class Intake(Generic[E]):
 
     def read(self, message: Message, now_ms: int) -> NewEvent | None:
         """The event that a message becomes; None for one that is left out. Raises what is wrong with it."""
-        attributes, payload = self._unwrap(message)
+        wrapped = self._unwrap(message)
         if self._decode is not None:
             value = self._decode(message)
             if value is None:
                 return None
         else:
-            value = self._read_value(attributes, payload)
-        id, source = self._identity(message, attributes)
-        time_ms = message.time_ms if attributes is None else attributes.time_ms
-        time = None if time_ms is None else moment(time_ms)
+            value = self._read_value(wrapped, message)
+        id, source = self._identity(message, wrapped)
+        time = moment(message.time_ms) if wrapped is None else wrapped.time
         return self.into.new_event(value, "", now_ms, id=id, time=time, source=source)
 
     def reject(self, message: Message, reason: str, now_ms: int) -> NewEvent:
@@ -122,28 +121,31 @@ class Intake(Generic[E]):
         id, time = _place_of(message), moment(message.time_ms)
         return self.rejected.new_event(rejected, "", now_ms, id=id, time=time, source=self.stream)
 
-    def _unwrap(self, message: Message) -> tuple[Attributes | None, bytes]:
-        for name, value in message.headers.items():
-            if name.lower() == "content-type" and value.lower().startswith(STRUCTURED):
-                return read_structured(message.data)
-        return read_headers(message.headers, prefix=self._prefix, is_ascii=self._is_ascii), message.data
+    def _unwrap(self, message: Message) -> CloudEvent | None:
+        """None for a message that is no CloudEvent. Raises NotDecodable."""
+        names = {name.lower(): name for name in message.headers}
+        content_type = message.headers.get(names.get("content-type", ""), "")
+        if content_type.lower().startswith(STRUCTURED):
+            return CloudEvent.from_json(message.data)
+        if f"{self._prefix}specversion" not in names:
+            return None
+        return read_headers(message.headers, message.data, self._prefix, is_ascii=self._is_ascii)
 
-    def _read_value(self, attributes: Attributes | None, payload: bytes) -> E:
+    def _read_value(self, wrapped: CloudEvent | None, message: Message) -> E:
+        if wrapped is not None:
+            return wrapped.read(self.into)
         known = list(self.into.kinds.values())
-        if attributes is not None:
-            type_name, version = attributes.type, attributes.version
-        elif len(known) == 1:
-            ((type_name, version),) = known
-        else:
+        if len(known) != 1:
             raise NotDecodable(
                 "message", f"it is no CloudEvent, and stream {self.into.name!r} has several types of event"
             )
-        return self.into.decode(EventRow(0, "", "", type_name, version, "", 0, 0, "", payload))
+        ((type_name, version),) = known
+        return self.into.decode(EventRow(0, "", "", type_name, version, "", 0, 0, "", message.data))
 
-    def _identity(self, message: Message, attributes: Attributes | None) -> tuple[str, str]:
+    def _identity(self, message: Message, wrapped: CloudEvent | None) -> tuple[str, str]:
         """The id and source by which a message that comes again is known."""
-        if self._dedup == "id" and attributes is not None:
-            return attributes.id, attributes.source
+        if self._dedup == "id" and wrapped is not None:
+            return wrapped.id, wrapped.source
         if self._dedup == "id" and message.id:
             return message.id, self.stream
         return _place_of(message), self.stream

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ..blocks.cloudevents import headers_of, of_row
 from ..blocks.stream import Stream
 from ..errors import BrokerUnavailable
 from ..runtime.threads import Threads
-from .cloudevents import headers_of
 from .intake import Decode, Dedup, Intake
 from .message import Message
 from .patience import Patience, load
@@ -116,7 +116,7 @@ class _Link:
     async def publish(self, event: Outgoing) -> None:
         """See `Link.publish`."""
         topic = address_of(self._topic, event)
-        headers = headers_of(event.row, event.stream, prefix="ce_", is_ascii=False)
+        headers = headers_of(of_row(event.row, event.stream), "ce_", is_ascii=False)
         headers["content-type"] = "application/json"
         while True:
             self._patience.check()

@@ -17,10 +17,10 @@ from .tracing import trace_of
 
 if TYPE_CHECKING:
     # Whoever calls with one of them has loaded it.
+    from ..blocks.cloudevents import CloudEvent
     from ..blocks.event import Appended
     from ..blocks.handler import Handler
     from ..blocks.stream import Stream
-    from .cloudevents import CloudEvent
     from .lagging import Lag
     from .subscription import Subscription
 

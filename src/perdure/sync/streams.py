@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from .. import client as awaiting
+from ..blocks.cloudevents import CloudEvent
 from ..blocks.event import Appended
 from ..blocks.handler import Handler
 from ..blocks.starting import refuse_awaited
 from ..blocks.stream import Stream
 from ..core.events import Append
 from ..streaming.appending import appended
-from ..streaming.cloudevents import CloudEvent
 from ..streaming.lagging import Lag
 from .life import itself
 from .subscription import Subscription

@@ -17,14 +17,14 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from ..blocks.event import Event, milliseconds
-from ..blocks.stream import Stream
 from ..codec.json import encode
 from ..core.events import EventRow
 from ..errors import NotDecodable
+from .event import Event, milliseconds, moment
+from .stream import Stream
 
-STRUCTURED = "application/cloudevents+json"
-"""The content type of an event that is one JSON object, its attributes beside its data."""
+STRUCTURED = "application/cloudevents"
+"""What the content type of an event begins with that is one JSON object, its attributes beside its data."""
 
 _SCHEMA = "urn:perdure:event:"
 _HEADER_SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}~-._"
@@ -57,7 +57,7 @@ class CloudEvent:
             payload=encode(event.data, f"event {event.id!r}"),
             subject=event.key,
             time=event.time,
-            dataschema=f"{_SCHEMA}{quote(event.type)}:{event.version}",
+            dataschema=_schema_of(event.type, event.version),
             traceparent=event.trace_parent,
         )
 
@@ -84,7 +84,7 @@ class CloudEvent:
 
     def structured(self) -> dict[str, Any]:
         """As one JSON object, of content type `application/cloudevents+json`."""
-        attributes = self._attributes()
+        attributes = _attributes_of(self)
         return {
             **attributes,
             "datacontenttype": "application/json",
@@ -93,7 +93,7 @@ class CloudEvent:
 
     def to_json(self) -> bytes:
         """The same, encoded; the data is as it was written."""
-        attributes = {**self._attributes(), "datacontenttype": "application/json"}
+        attributes = {**_attributes_of(self), "datacontenttype": "application/json"}
         return msgspec.json.encode({**attributes, "data": msgspec.Raw(self.payload)})
 
     @classmethod
@@ -109,7 +109,7 @@ class CloudEvent:
             }
             data = bytes(found.get("data", b"null"))
             if "data_base64" in found:
-                data = msgspec.json.decode(found["data_base64"], type=bytes)
+                data = msgspec.json.decode(found["data_base64"], type=bytes | None) or data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotDecodable("CloudEvent", str(error)) from error
         return _from_attributes(attributes, data)
@@ -118,40 +118,67 @@ class CloudEvent:
 
     def binary(self, prefix: str = "ce-") -> tuple[dict[str, str], bytes]:
         """As headers and a body: the form for HTTP, and with prefix `ce_` for Kafka. Headers are ASCII."""
-        headers = {
-            prefix + name: quote(value, safe=_HEADER_SAFE) for name, value in self._attributes().items()
-        }
-        return {**headers, "content-type": "application/json"}, self.payload
+        return {**headers_of(self, prefix), "content-type": "application/json"}, self.payload
 
     @classmethod
     def from_http(cls, headers: Mapping[str, str], body: bytes, prefix: str = "ce-") -> CloudEvent:
         """Read one in whichever form it came. Raises NotDecodable."""
         lowered = {name.lower(): value for name, value in headers.items()}
         content_type = lowered.get("content-type", "")
-        if content_type.lower().startswith("application/cloudevents"):
+        if content_type.lower().startswith(STRUCTURED):
             return cls.from_json(body)
         if content_type and _MEDIA_TYPE_OF_JSON.match(content_type) is None:
             raise NotDecodable("CloudEvent", f"its content type is {content_type!r}, and no JSON")
-        attributes = {
-            name.removeprefix(prefix): unquote(value)
-            for name, value in lowered.items()
-            if name.startswith(prefix)
-        }
-        return _from_attributes(attributes, body)
+        return read_headers(headers, body, prefix)
 
-    def _attributes(self) -> dict[str, str]:
-        attributes = {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "subject": self.subject,
-            "partitionkey": self.subject,
-            "time": "" if self.time is None else _time_text(self.time),
-            "dataschema": self.dataschema,
-            "traceparent": self.traceparent,
-        }
-        return {name: value for name, value in attributes.items() if value}
+
+def of_row(event: EventRow, stream: str) -> CloudEvent:
+    """An event as it is stored."""
+    return CloudEvent(
+        id=event.id,
+        source=event.source or _source_of(stream),
+        type=event.type,
+        payload=event.payload,
+        subject=event.key,
+        time=moment(event.time_ms),
+        dataschema=_schema_of(event.type, event.version),
+        traceparent=event.trace,
+    )
+
+
+def headers_of(event: CloudEvent, prefix: str, *, is_ascii: bool = True) -> dict[str, str]:
+    """The attributes as headers. `is_ascii`: the headers hold nothing else, and so the rest is encoded."""
+    return {
+        prefix + name: quote(value, safe=_HEADER_SAFE) if is_ascii else value
+        for name, value in _attributes_of(event).items()
+    }
+
+
+def read_headers(
+    headers: Mapping[str, str], body: bytes, prefix: str, *, is_ascii: bool = True
+) -> CloudEvent:
+    """Read one whose attributes are headers, as `headers_of` writes them. Raises NotDecodable."""
+    attributes = {
+        name.removeprefix(prefix): unquote(value) if is_ascii else value
+        for written, value in headers.items()
+        if (name := written.lower()).startswith(prefix)
+    }
+    return _from_attributes(attributes, body)
+
+
+def _attributes_of(event: CloudEvent) -> dict[str, str]:
+    attributes = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "partitionkey": event.subject,
+        "time": "" if event.time is None else _time_text(event.time),
+        "dataschema": event.dataschema,
+        "traceparent": event.traceparent,
+    }
+    return {name: value for name, value in attributes.items() if value}
 
 
 def _from_attributes(found: Mapping[str, str], payload: bytes) -> CloudEvent:
@@ -181,6 +208,10 @@ def _from_attributes(found: Mapping[str, str], payload: bytes) -> CloudEvent:
 
 def _source_of(stream: str) -> str:
     return f"/streams/{quote(stream)}"
+
+
+def _schema_of(kind: str, version: int) -> str:
+    return f"{_SCHEMA}{quote(kind)}:{version}"
 
 
 def _time_text(time: datetime) -> str:
