@@ -11,7 +11,7 @@ import pytest
 
 from perdure.core.events import LaneMark
 from perdure.errors import LeaseLost, StoreCorrupt
-from perdure.stores.base import Batch, Lease
+from perdure.stores.base import Batch, Lease, Transaction
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
 from tests.stores.build import end, record, signal, start
@@ -225,6 +225,29 @@ def test_an_id_may_be_one_of_an_enumeration(store: PostgresStore, lease: Lease) 
     found = store.run_by_id(Order.FIRST)
     assert found is not None
     assert found.number == run
+
+
+@pytest.mark.parametrize(
+    ("question", "bindings"),
+    [
+        ("SELECT date '2026-01-31' = %s", ["2026-01-31"]),
+        ("SELECT make_interval(days => %s) = '3 days'", [3]),
+        ("SELECT %s @> '{}'::jsonb", ['{"seat": "12A"}']),
+    ],
+    ids=["a text for a date", "a small number", "a text for JSON"],
+)
+def test_a_step_binds_values_as_on_any_connection_of_the_driver(
+    store: PostgresStore, lease: Lease, question: str, bindings: list[object]
+) -> None:
+    def ask(connection: psycopg.Connection) -> bytes:
+        return str(connection.execute(question.encode(), bindings).fetchall()).encode()
+
+    run = start(store, lease)
+    step = Transaction(0, "0/0/ask", 0, ask, lambda failed: None)
+    store.commit(lease, Batch(records=[record(run, 1)], transactions=[step]))
+
+    assert step.failed is None
+    assert store.records(run)[-1].payload == b"[(True,)]"
 
 
 def test_a_server_that_was_told_to_forget_what_is_prepared_is_told_it_again(

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from psycopg import Connection
+from psycopg import Cursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -110,13 +110,16 @@ def _sent_as(of: type[object]) -> tuple[int, Callable[[Any], bytes | None]]:
     return next(_SENT[base] for base in of.__mro__ if base in _SENT)
 
 
-def adapt(connection: Connection[Any]) -> None:
-    """Have a connection send these arrays, and every number and text as one and the same type."""
+def adapt(cursor: Cursor[Any]) -> None:
+    """Have a cursor send these arrays, and every number and text as one and the same type.
+
+    Not the connection: it is lent to steps, which bind values as on any other.
+    """
     for kind, dumper in (
         (_Numbers, _NumbersDumper), (_Texts, _TextsDumper), (_Payloads, _PayloadsDumper),
         (int, Int8BinaryDumper), (str, _TextDumper),
     ):  # fmt: skip
-        connection.adapters.register_dumper(kind, dumper)
+        cursor.adapters.register_dumper(kind, dumper)
 
 
 class _TextDumper(Dumper):

@@ -101,6 +101,7 @@ class Link:
     def query(self, text: str, *bindings: Any) -> list[Row]:
         """Run a statement that has no name."""
         cursor = RawCursor(self.connection)
+        adapt(cursor)
         cursor.execute(text, bindings, prepare=False, binary=True)  # pyright: ignore[reportArgumentType]
         return cursor.fetchall() if cursor.description else []
 
@@ -248,7 +249,6 @@ class Database:
             refuse_old_server(connection, self.url)
             if is_first:
                 refuse_lookalike(connection, self.url, space=self.place.space("a look"))
-            adapt(connection)
             return Link(connection, self._sql)
         except BaseException:
             connection.close()
