@@ -63,7 +63,7 @@ class SimulatedCommitter(Committer):
     def _leave(self, group: Any) -> None:
         """Nobody has to step aside."""
 
-    def run_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def _run_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
         self._loop.call_soon(self._do_between, chore, then)
 
     def _do_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
