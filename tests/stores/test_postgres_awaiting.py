@@ -17,6 +17,7 @@ from perdure.stores.correlation import Given, event_from_text, wanted
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres import awaiting as awaiting_module
 from tests.stores.build import new_run, start
+from tests.stores.test_postgres_listen import Hearing
 
 
 @pytest.fixture
@@ -402,6 +403,21 @@ def test_an_append_does_nothing_for_those_who_wait(store: PostgresStore, lease: 
     append(store, paid("17"))
 
     assert (count(store, "correlated"), count(store, "message")) == (0, 0)
+
+
+def test_a_run_that_asks_tells_no_other_process(
+    store: PostgresStore, lease: Lease, other: PostgresStore
+) -> None:
+    """Its own worker compares; should that die, a glance of another sees what it has left."""
+    run = start(store, lease)
+    hearing = Hearing(other)
+
+    ask(store, lease, run)
+    silent = not hearing.is_told(0.2)
+    append(store, paid("17"))
+
+    assert silent
+    assert hearing.is_told()
 
 
 def test_what_was_given_is_told_as_it_was_sent(store: PostgresStore, lease: Lease) -> None:

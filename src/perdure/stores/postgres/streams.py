@@ -100,7 +100,6 @@ class Streams(Schemas):
         self._make({wanted.stream} - self._known)
         number = self._awaiting.prepare(stream_number(wanted.stream), wanted)
         self._awaiting.ask(link, number, wanted, run_id)
-        link.has_appended = True
         return Found()
 
     def any_awaiting(self) -> bool:
