@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from perdure.core.event_time import LaneTime
 from perdure.core.events import Append, DeadEvent, LaneMark, NewEvent
 from perdure.core.standing import KeepRule
+from perdure.core.windows import WindowChange
 from perdure.stores.base import Batch, Lease, Store
 from perdure.stores.sqlite.blobs import INLINE_BYTES_MAX
 from tests.stores.test_stream import append, append_all, names
@@ -147,3 +149,51 @@ def test_what_is_appended_afterwards_is_kept_and_read(store: Store, rule: KeepRu
     store.submit(Batch(appends=[Append("orders", [event("new", 200)])]))
 
     assert kept(store) == ["new"]
+
+
+def test_what_a_join_has_not_read_of_its_second_stream_stays(store: Store, lease: Lease) -> None:
+    positions = fill(store, 6)
+    row = store.streams.subscribe("payments", "paid", lanes=2, from_start=True, other="orders")
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    ends = [LaneMark(1 << 60, (), row.number, lane) for lane in range(2)]
+
+    store.commit(lease, Batch(lanes=ends, windows=[read_to(row.number, 0, positions[4])]))
+    before = store.streams.let_go(WAITS, now_ms=100, limit=100)
+    store.commit(lease, Batch(lanes=ends, windows=[read_to(row.number, 1, positions[2])]))
+    after = store.streams.let_go(WAITS, now_ms=100, limit=100)
+
+    assert (before, after) == (0, 2)
+    assert store.streams.let_go(ALL, now_ms=100, limit=100) == 4
+
+
+def test_a_join_of_an_earlier_release_holds_its_second_stream_from_when_it_is_served(store: Store) -> None:
+    fill(store, 6)
+    old = store.streams.subscribe("payments", "paid", lanes=2, from_start=True)
+
+    now = store.streams.subscribe("payments", "paid", lanes=2, from_start=True, other="orders")
+
+    assert now == old._replace(other="orders")
+    assert store.streams.subscriptions() == [now]
+    assert store.streams.let_go(WAITS, now_ms=100, limit=100) == 0
+
+
+def test_a_join_that_is_below_its_second_stream_begins_there_anew_when_it_is_sent_on(
+    store: Store, lease: Lease
+) -> None:
+    positions = fill(store, 6)
+    row = store.streams.subscribe("payments", "paid", lanes=2, from_start=True, other="orders")
+    store.streams.claim_lanes(lease, [row.number], now_ms=1)
+    store.commit(lease, Batch(windows=[read_to(row.number, 0, positions[2]), read_to(row.number, 1, 0)]))
+    store.streams.let_go(ALL, now_ms=100, limit=4)
+
+    stands = [store.streams.stand(row.number, since_ms=0)]
+    store.streams.seek(row.number, 0, now_ms=1, who="", reason="")
+    stands.append(store.streams.stand(row.number, since_ms=0))
+
+    found = [(one.other_cursor, one.other_gone) for one in stands if one is not None]
+    assert found == [(positions[2], positions[4]), (0, positions[4])]
+
+
+def read_to(number: int, lane: int, position: int) -> WindowChange:
+    """A lane of a join has taken the events of its second stream up to there."""
+    return WindowChange(number, lane, [LaneTime(), LaneTime(cursor=position)], [], [], [])

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from perdure.core.events import Append, Clash, NewEvent, Placed
+from perdure.core.standing import KeepRule
 from perdure.errors import StoreError, StoreMoved
 from perdure.stores.base import Batch, MoveMark
 from perdure.stores.postgres import PostgresStore
@@ -255,6 +256,27 @@ def test_of_two_that_append_the_same_event_at_once_the_second_waits_and_goes_by_
     assert waited
     assert found._replace(position=0) == expected
     assert names(store) == there
+
+
+def test_what_a_subscription_begins_with_is_not_let_go_of_while_it_is_made(
+    store: PostgresStore, other: PostgresStore, connection: psycopg.Connection
+) -> None:
+    append_all(store, make("a"), make("b"))
+    schema, rule = link_schema(store), KeepRule("orders", 0, None, waits=True)
+    for statement in (
+        "SELECT 1 FROM {}.stream FOR SHARE",
+        "INSERT INTO {}.subscription (number, stream, name, lanes) SELECT 1, number, 'h', 1 FROM {}.stream",
+        "INSERT INTO {}.lane (subscription, lane, lease, cursor, done) VALUES (1, 0, 0, 0, '{{}}')",
+    ):
+        connection.execute(statement.format(schema, schema).encode())
+
+    with ThreadPoolExecutor(1) as second:
+        answer = second.submit(other.streams.let_go, rule, now_ms=1 << 50, limit=10)
+        wait_for_lock(store)
+        connection.commit()
+
+    assert answer.result(10) == 0
+    assert names(store) == ["a", "b"]
 
 
 def wait_for_lock(store: PostgresStore) -> None:

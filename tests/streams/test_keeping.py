@@ -8,9 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from perdure import DefinitionError, Event, Stream
+from perdure import Client, DefinitionError, Event, Stream
+from perdure.core.standing import KeepRule
+from perdure.stores.streams import LANES
 from perdure.testing import Harness
 from tests.streams.events import Placed
+
+
+def add(total: int, event: Event[Placed]) -> int:
+    return total + event.data.amount
 
 
 def kept(harness: Harness, name: str) -> int:
@@ -105,6 +111,76 @@ async def test_a_lane_without_events_of_its_own_does_not_hold_the_others_back(
 
     assert kept(harness, name) == 0
     assert (await harness.subscription(note).lag()).events == 0
+
+
+async def test_nor_does_a_lane_of_windows_or_of_a_join(harness: Harness, name: str) -> None:
+    minute = timedelta(minutes=1)
+    orders = Stream(name, Placed, key=lambda one: one.order, keep=minute)
+    others = Stream(f"{name}-others", Placed, key=lambda one: one.order, keep=minute)
+    sums = orders.window(Placed, tumbling=60, initial=0)(add)
+    pairs = orders.join(Placed, others, Placed, name="pairs", within=60)
+
+    await harness.open_once()
+    for _ in range(3):
+        await harness.append(orders, Placed("the same key"))
+        await harness.append(others, Placed("the same key"))
+    await harness.advance(minutes=3)
+    await let_go(harness, orders.name, down_to=0)
+    await let_go(harness, others.name, down_to=0)
+
+    assert (kept(harness, sums.results.name), kept(harness, pairs.results.name)) == (1, 9)
+
+
+async def test_what_a_join_has_not_read_of_either_stream_stays_while_nobody_serves_it(
+    harness: Harness, name: str
+) -> None:
+    minute = timedelta(minutes=1)
+    orders = Stream(name, Placed, key=lambda one: one.order, keep=minute)
+    others = Stream(f"{name}-others", Placed, key=lambda one: one.order, keep=minute)
+    streams = harness.store.store.streams
+    await harness.open_once()
+
+    streams.subscribe(orders.name, "pairs", lanes=LANES, from_start=True, other=others.name)
+    await harness.append(orders, Placed("a"))
+    await harness.append(others, Placed("a"))
+    await harness.advance(hours=1)
+    before = (kept(harness, orders.name), kept(harness, others.name))
+    pairs = orders.join(Placed, others, Placed, name="pairs", within=60)
+    await harness.advance(minutes=3)
+    await let_go(harness, others.name, down_to=0)
+
+    assert before == (1, 1)
+    assert kept(harness, pairs.results.name) == 1
+
+
+async def test_a_join_below_what_its_second_stream_keeps_stands_loudly(
+    harness: Harness, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = Stream(name, Placed, key=lambda one: one.order)
+    others = Stream(f"{name}-others", Placed, key=lambda one: one.order)
+    pairs = orders.join(Placed, others, Placed, name="pairs", within=timedelta(days=3_650))
+    rule = KeepRule(others.name, 0, None, waits=False)
+    subscription = harness.subscription(pairs.name, orders.name)
+
+    await harness.open_once()
+    await harness.append_batch(others, [Placed("a", n) for n in range(3)])
+    await harness.settle()
+    await harness.stop()
+    async with Client(harness.url) as client:
+        await client.append_batch(others, [Placed("a", n) for n in range(3, 6)])
+        await client.door.write(lambda store: store.streams.let_go(rule, now_ms=1 << 50, limit=5))
+    with caplog.at_level(logging.WARNING, "perdure"):
+        await harness.open()
+        await harness.settle()
+        lag = await subscription.lag()
+        await subscription.seek("earliest")
+        await harness.append(orders, Placed("a"))
+        await harness.advance(minutes=3)
+
+    assert f"of stream '{others.name}', and the first event that it still keeps" in lag.problem
+    assert lag.problem in caplog.text
+    # Those that had been read have waited for it; the one that is left is of the real clock, and so late.
+    assert (kept(harness, pairs.results.name), kept(harness, pairs.late.name)) == (3, 1)
 
 
 @pytest.mark.parametrize("of_them", [1, 1_500])

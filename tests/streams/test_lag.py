@@ -252,7 +252,7 @@ async def test_what_a_bridge_takes_in_has_no_lag(harness: Harness, orders: Strea
 
     await harness.append(orders, Placed("1"))
     await harness.settle()
-    harness.store.store.streams.subscribe("nats:SHOP", "perdure", lanes=1, from_start=True)
+    harness.store.store.streams.subscribe("nats:SHOP", "perdure", lanes=1, from_start=True, is_intake=True)
     lags = await harness.lags()
 
     assert orders.name in {lag.stream for lag in lags}

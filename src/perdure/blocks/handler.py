@@ -71,6 +71,8 @@ class Handler(Generic[E]):
         self.from_start = from_start
         self.in_transaction = in_transaction
         self.lanes = LANES
+        self.is_intake = False
+        self.other = ""
         self.may_kill = True
         self._types = types
         self._source = source

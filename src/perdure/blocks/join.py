@@ -93,13 +93,13 @@ class Join(Handler[Any], JoinDefinition, Generic[Results, Lates]):
         self.join_rules = JoinRules(
             **times, within_ms=to_ms(within, f"{where}: within") or 0, unmatched=_UNMATCHED[unmatched]
         )
-        self.other = right.stream
         self.results, self.late = streams
         self._where = where
         super().__init__(
             left.stream, _refuse, types=frozenset({left.type}), source=left.source,
             name=as_text(name, "A join's name"), concurrency=1, order="stream", retry=_ONCE, from_start=True,
         )  # fmt: skip
+        self.other = right.stream
 
     def check(self, store: Store) -> None:
         """Raise DefinitionError if events that either stream keeps cannot be read."""

@@ -79,6 +79,8 @@ class Intake(Generic[E]):
         self.name = as_text(name, "An intake's name")
         self.lanes = 1  # which one worker has
         self.from_start = True
+        self.is_intake = True
+        self.other = ""
         self.connect = connect
         self._decode = decode
         self._dedup = dedup

@@ -208,11 +208,10 @@ class SubscriptionRow(NamedTuple):
     name: str
     lanes: int
     """Events are dealt out to so many lanes, by their key; each lane is one worker's."""
-
-    @property
-    def is_intake(self) -> bool:
-        """Whether it is a bridge's: its stream is outside, and has no events and no places here."""
-        return self.lanes == 1
+    is_intake: bool = False
+    """Whether it is a bridge's: its stream is outside, and has no events and no places here."""
+    other: str = ""
+    """The second stream of a join."""
 
 
 class LanePast(NamedTuple):

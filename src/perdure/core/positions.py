@@ -27,11 +27,15 @@ def place_at(position: str) -> int:
     return place
 
 
-def gone_below(subscription: str, cursor: int, gone: int) -> PositionGone:
-    """What to say of one (`stream/handler`) that stands at `cursor`, where all up to `gone` was let go."""
+def gone_below(subscription: str, cursor: int, gone: int, *, stream: str = "") -> PositionGone:
+    """What to say of one (`stream/handler`) that stands at `cursor`, where all up to `gone` was let go.
+
+    `stream`: the one that has let go, when it is the second one of a join.
+    """
     position, first = position_text(cursor + 1), position_text(gone + 1)
+    where, who = (f" of stream {stream!r}", "it") if stream else ("", "its stream")
     return PositionGone(
-        f"{subscription} goes on at position {position}, and the first event that its stream still keeps "
+        f"{subscription} goes on at position {position}{where}, and the first event that {who} still keeps "
         f"is at {first}: what lies between was let go, unhandled. Nothing is delivered to it meanwhile.",
         position=position,
         first=first,

@@ -48,6 +48,10 @@ class SubscriptionStand(NamedTuple):
     """Since when the oldest of them is."""
     appended: int
     """How many events were appended in the time that was asked for."""
+    other_gone: int = 0
+    """Of the second stream of a join: events up to here have been let go."""
+    other_cursor: int = 0
+    """And how far the lane is there that is least far; 0: it begins with the first that is kept."""
 
 
 class Move(NamedTuple):

@@ -14,15 +14,14 @@ from ..core.events import EventPage, EventRow, SubscriptionRow
 from ..core.positions import gone_below
 from ..stores.base import Store
 from ..stores.streams import lane_of
-from .clock import Armed
 from .lanes import Lane
 from .pause import Pause
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from .driver import Driver
 
 _PAGE = 1_000
-_SWEEP_AFTER_MS = 10_000
 
 
 class Page(Protocol):
@@ -59,7 +58,7 @@ class Following:
         """It has been read up to here, for the lane that is least far."""
         self.end_of_stream = 0
         """The last position in it, when it was read."""
-        self._sweeping: Armed | None = None
+        self._sweep = Sweep(driver.clock, self._write_passed)
         self._is_lost = False
         """Whether the next events have been let go by the stream: then a person must say where to go on."""
         self._is_reading = False
@@ -125,7 +124,8 @@ class Following:
                 self._deliver(event, lane)
         for lane in lanes.values():
             lane.pass_to(page.after)
-        self._arm_sweep()
+        if any(lane.has_passed for lane in self._lanes.values()):
+            self._sweep.begin()
         self.turn()
         self._passed()
         if page.after > asked_after or self._look_again:
@@ -135,19 +135,11 @@ class Following:
         elif page.is_held_back:
             self._held_back.begin()
 
-    def _arm_sweep(self) -> None:
-        """Write after a while, too, that a lane had none of the events that others had."""
-        if self._sweeping is None and any(lane.has_passed for lane in self._lanes.values()):
-            clock = self._driver.clock
-            self._sweeping = clock.arm(clock.now_ms() + _SWEEP_AFTER_MS, self.sweep, background=True)
-
     def sweep(self) -> None:
         """Have written how far lanes have been read."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        if self._stopped:
-            return
+        self._sweep.end()
+
+    def _write_passed(self) -> None:
         for lane in self._lanes.values():
             if lane.has_passed:
                 lane.is_dirty = True
@@ -156,5 +148,4 @@ class Following:
     def end(self) -> None:
         """Read no more."""
         self._stopped = True
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        self._sweep.cancel()

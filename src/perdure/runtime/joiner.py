@@ -31,6 +31,7 @@ from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .clock import Armed
 from .lanes import Past
+from .sweep import Sweep
 from .windower import Result
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ class _Lane:
         self._generation = row.generation
 
     @property
+    def has_passed(self) -> bool:
+        """Whether it is further, in either stream, than is written of it."""
+        return self.cursors != self.marked
+
+    @property
     def is_to_be_marked(self) -> bool:
         """Whether there is something to write, or it is far from where it would begin again."""
         return self.is_dirty or any(
@@ -150,6 +156,7 @@ class Joiner:
         self._unwritten = 0
         """The same, and those in a commit that is under way."""
         self._armed: Armed | None = None
+        self._sweep = Sweep(driver.clock, self._write_passed)
         self._paused = False
         self._edition = -1
         driver.committer.fillers.append(self._fill)
@@ -250,6 +257,8 @@ class Joiner:
                 self._take(event, lane, number)
         for lane in lanes.values():
             lane.cursors[number] = max(lane.cursors[number], page.after)
+        if any(lane.has_passed for lane in lanes.values()):
+            self._sweep.begin()
         if page.after == after == side.after and not page.is_held_back:
             self._note_silence(number, asked_at_ms)  # nothing was there when it was asked
         elif after == side.after:  # else there are lanes since that are less far
@@ -272,7 +281,8 @@ class Joiner:
             self._loop.call_soon(self._look, side)
         elif behind:
             side.is_lost = True
-            lost = gone_below(f"{self.row.stream}/{self.row.name}", side.after, gone)
+            of = side.stream if number else ""
+            lost = gone_below(f"{self.row.stream}/{self.row.name}", side.after, gone, stream=of)
             self._driver.complain(lost, f"reading stream {side.stream!r}")
 
     def _look_at_held_back(self, side: _Side) -> None:
@@ -338,6 +348,11 @@ class Joiner:
         self._unwritten += 1
         self._driver.committer.schedule()
 
+    def _write_passed(self) -> None:
+        for lane in self._lanes.values():
+            if lane.has_passed and not lane.is_leaving:
+                self._note(lane)
+
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
         if not self._unfilled:
@@ -370,12 +385,14 @@ class Joiner:
     def abandon(self) -> list[asyncio.Task[None]]:
         """Take no more events; what was taken will be written with the last commit, if there is one."""
         self._paused = True
+        self._sweep.cancel()
         if self._armed is not None:
             self._armed.cancel()
         return []
 
     async def stop(self) -> None:
         """The same."""
+        self._sweep.end()
         self.abandon()
 
     async def make_way(self) -> None:

@@ -84,6 +84,9 @@ class Subscribing(Protocol):
     """The stream that it subscribes to; an intake's is outside."""
     lanes: int
     from_start: bool
+    is_intake: bool
+    other: str
+    """The second stream of a join; empty for all else."""
 
     def check(self, store: Store) -> None:
         """Raise DefinitionError if the store does not let it be served. From the thread that writes."""
@@ -291,5 +294,6 @@ class Subscriptions:
 def _subscribe(handler: Subscribing, store: Store) -> SubscriptionRow:
     handler.check(store)
     return store.streams.subscribe(
-        handler.stream, handler.name, lanes=handler.lanes, from_start=handler.from_start
-    )
+        handler.stream, handler.name, lanes=handler.lanes, from_start=handler.from_start,
+        is_intake=handler.is_intake, other=handler.other,
+    )  # fmt: skip

@@ -43,6 +43,7 @@ from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .clock import Armed
 from .lanes import Past
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -156,6 +157,7 @@ class Windower:
         """The same, and those in a commit that is under way."""
         self._dead: list[DeadEvent] = []
         self._armed: Armed | None = None
+        self._sweep = Sweep(driver.clock, self._write_passed)
         self._held_back_s = 0.0
         """How long it was waited for events that may not be read yet, the last time."""
         self._held_back: asyncio.TimerHandle | None = None
@@ -253,6 +255,8 @@ class Windower:
                 self._take(event, lane)
         for lane in lanes.values():
             lane.cursor = max(lane.cursor, page.after)
+        if any(lane.cursor > lane.marked for lane in lanes.values()):
+            self._sweep.begin()
         if page.after == after == self._after and not page.is_held_back:
             self._note_silence(asked_at_ms)  # nothing was there when it was asked
         elif after == self._after:  # else there are lanes since that are less far
@@ -344,6 +348,11 @@ class Windower:
         self._unwritten += 1
         self._driver.committer.schedule()
 
+    def _write_passed(self) -> None:
+        for lane in self._lanes.values():
+            if lane.cursor > lane.marked and not lane.is_leaving:
+                self._note(lane)
+
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
         if not self._unfilled:
@@ -378,12 +387,14 @@ class Windower:
     def abandon(self) -> list[asyncio.Task[None]]:
         """Take no more events; what was taken will be written with the last commit, if there is one."""
         self._paused = True
+        self._sweep.cancel()
         if self._armed is not None:
             self._armed.cancel()
         return []
 
     async def stop(self) -> None:
         """The same."""
+        self._sweep.end()
         self.abandon()
 
     async def make_way(self) -> None:

@@ -60,11 +60,21 @@ class StreamStore(Protocol):
         """What its subscriptions have parked, and whether they stand still."""
         ...
 
-    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+    def subscribe(
+        self,
+        stream: str,
+        name: str,
+        *,
+        lanes: int,
+        from_start: bool,
+        is_intake: bool = False,
+        other: str = "",
+    ) -> SubscriptionRow:
         """The subscription of this name, which is made if there is none, and then lasts.
 
         `lanes`, and where it begins (the first event that is kept, or the next one to come),
-        count when it is made. Raises StoreMoved if a move has closed the store.
+        count when it is made; `other`, the second stream of a join, is kept as it was last given.
+        Raises StoreMoved if a move has closed the store.
         """
         ...
 

@@ -138,7 +138,6 @@ def lag_of(stand: SubscriptionStand, *, now_ms: int) -> Lag:
     oldest = min(behind, key=lambda lane: (lane.cursor, lane.lane), default=None)
     rate_in = stand.appended / (_RATES_OVER_MS / 1000)
     rate_out = sum(_rate_out(lane.history, now_ms) for lane in stand.lanes)
-    least = min(lane.cursor for lane in stand.lanes)
     name = f"{stand.row.stream}/{stand.row.name}"
     return Lag(
         stream=stand.row.stream,
@@ -153,9 +152,17 @@ def lag_of(stand: SubscriptionStand, *, now_ms: int) -> Lag:
         drain_seconds=0.0 if not events else events / (rate_out - rate_in) if rate_out > rate_in else None,
         parked=stand.parked,
         parked_seconds=_seconds_since(stand.parked_at_ms, now_ms),
-        problem=gone_below(name, least, stand.gone).what if least < stand.gone else "",
+        problem=_problem(name, stand, min(lane.cursor for lane in stand.lanes)),
         lanes=lanes,
     )
+
+
+def _problem(name: str, stand: SubscriptionStand, cursor: int) -> str:
+    if cursor < stand.gone:
+        return gone_below(name, cursor, stand.gone).what
+    if 0 < stand.other_cursor < stand.other_gone:
+        return gone_below(name, stand.other_cursor, stand.other_gone, stream=stand.row.other).what
+    return ""
 
 
 def gauges(lags: Iterable[Lag]) -> list[Gauge]:

@@ -1,9 +1,10 @@
 -- Statements about how far subscriptions are, and what streams keep; they may use the blocks of the other files.
 
 -- name: stand_of
-SELECT subscription.number, stream.name, subscription.name, subscription.lanes, stream.number, stream.gone
-FROM {s}.subscription JOIN {s}.stream ON stream.number = subscription.stream
-WHERE subscription.number = $1
+SELECT {subscription_columns}, stream.number, stream.gone, coalesce(other.gone, 0), coalesce(
+    (SELECT min(cursor) FROM {s}.lane_time WHERE lane_time.subscription = subscription.number AND side = 1 AND cursor > 0), 0
+)
+{all_subscriptions} WHERE subscription.number = $1
 
 -- name: lanes_that_stand
 SELECT lane.lane, lane.cursor, lane.done, lane.history, coalesce(lease.worker, '')
@@ -38,6 +39,10 @@ WHERE lane.subscription = $1 AND lane.lane = given.lane
 WITH note AS (DELETE FROM {s}.dead_note WHERE subscription = $1 AND pos > $2)
 DELETE FROM {s}.dead WHERE subscription = $1 AND pos > $2
 
+-- A join that has lost events of its second stream begins there anew, with the first that is kept.
+-- name: begin_other_anew
+UPDATE {s}.lane_time SET cursor = 0 WHERE subscription = $1 AND side = 1
+
 -- name: insert_seek
 INSERT INTO {s}.seek (subscription, pos, at_ms, who, reason) VALUES ($1, $2, $3, $4, $5)
 
@@ -61,10 +66,22 @@ WITH dead AS (DELETE FROM {s}.dead WHERE subscription = $1),
 DELETE FROM {s}.subscription WHERE number = $1
 
 -- name: hold_stream_alone
-SELECT gone, bytes, counted_to, (
-    SELECT min(lane.cursor) FROM {s}.lane JOIN {s}.subscription ON subscription.number = lane.subscription
-    WHERE subscription.stream = stream.number
-) FROM {s}.stream WHERE number = $1 FOR UPDATE OF stream
+SELECT gone, bytes, counted_to FROM {s}.stream WHERE number = $1 FOR UPDATE
+
+-- Up to where all subscriptions have done it, those that began while the stream was waited for, too: so this is a
+-- statement of its own. A join has a place in each of its streams.
+-- name: least_cursor
+SELECT least(
+    (
+        SELECT min(lane.cursor) FROM {s}.lane JOIN {s}.subscription ON subscription.number = lane.subscription
+        WHERE subscription.stream = $1
+    ), (
+        SELECT min(coalesce(lane_time.cursor, 0))
+        FROM {s}.lane JOIN {s}.subscription ON subscription.number = lane.subscription
+        LEFT JOIN {s}.lane_time ON lane_time.subscription = lane.subscription AND lane_time.lane = lane.lane AND side = 1
+        WHERE subscription.other = $1
+    )
+)
 
 -- Payloads are not read for that.
 -- name: sizes_between

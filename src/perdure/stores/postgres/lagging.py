@@ -55,7 +55,7 @@ class LaggingStreams(Streams):
             found = link.rows("stand_of", subscription)
             if not found:
                 return None
-            stream, gone = found[0][4:]
+            stream, gone = found[0][6:8]
             ((parked, _),) = link.rows("dead_since", subscription, position)
             return weigh_move(_lanes_of(link, subscription), position, gone, parked, _look_at(link, stream))
 
@@ -69,7 +69,7 @@ class LaggingStreams(Streams):
             found = link.rows("stand_of", subscription)
             if not found:
                 return None
-            stream: int = found[0][4]
+            stream: int = found[0][6]
             ((gone,),) = link.rows("hold_stream", stream)
             if position < gone:
                 return gone
@@ -81,6 +81,8 @@ class LaggingStreams(Streams):
             )
             # After the lanes: a worker that was about to park more has done it, or is refused.
             link.rows("unpark_after", subscription, position)
+            if 0 < found[0][9] < found[0][8]:
+                link.rows("begin_other_anew", subscription)
             link.rows("bump_edition", subscription)
             link.rows("insert_seek", subscription, position, now_ms, who, reason)
             return gone
@@ -133,7 +135,8 @@ class LaggingStreams(Streams):
 
 
 def _let_go(link: Link, number: int, rule: KeepRule, *, now_ms: int, limit: int) -> int:
-    ((gone, size, counted_to, least),) = link.rows("hold_stream_alone", number)
+    ((gone, size, counted_to),) = link.rows("hold_stream_alone", number)
+    ((least,),) = link.rows("least_cursor", number)
     ((settled,),) = link.rows("stream_horizon")
     if rule.bytes_max is not None:
         for position, _, of_it in link.rows("sizes_between", number, counted_to, settled, _COUNTED_AT_ONCE):
@@ -163,7 +166,7 @@ def _stand(link: Link, subscription: int, since_ms: int) -> SubscriptionStand | 
     found = link.rows("stand_of", subscription)
     if not found:
         return None
-    row, (stream, gone) = SubscriptionRow._make(found[0][:4]), found[0][4:]
+    row, (stream, gone, other_gone, other_cursor) = SubscriptionRow._make(found[0][:6]), found[0][6:]
     lanes, is_exact = stand_lanes(_lanes_of(link, subscription), gone, _look_at(link, stream))
     ((parked, parked_at_ms),) = link.rows("dead_since", subscription, 0)
     times: list[int] = [at_ms for (at_ms,) in link.rows("latest_appends", stream, _LATEST)]
@@ -171,7 +174,9 @@ def _stand(link: Link, subscription: int, since_ms: int) -> SubscriptionStand | 
     if appended == _LATEST:  # there were more: they came evenly, we take it
         span_ms = max(1, times[0] - times[-1])
         appended = round(appended * max(1.0, (times[0] - since_ms) / span_ms))
-    return SubscriptionStand(row, gone, lanes, is_exact, parked, parked_at_ms, appended)
+    return SubscriptionStand(
+        row, gone, lanes, is_exact, parked, parked_at_ms, appended, other_gone, other_cursor
+    )
 
 
 def _span(link: Link, stream: int, since_ms: int) -> StreamSpan:

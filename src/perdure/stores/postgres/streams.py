@@ -170,21 +170,34 @@ class Streams(Schemas):
 
     # -- subscriptions and their lanes -----------------------------------------------------------
 
-    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+    def subscribe(
+        self,
+        stream: str,
+        name: str,
+        *,
+        lanes: int,
+        from_start: bool,
+        is_intake: bool = False,
+        other: str = "",
+    ) -> SubscriptionRow:
         """See `StreamStore.subscribe`."""
-        number = stream_number(stream)
+        number, second = stream_number(stream), stream_number(other) if other else 0
         known = self._database.rows("subscription_of", number, name)
-        if known:
+        if known and known[0][-1] == other:
             return SubscriptionRow._make(known[0])
-        self._make({stream} - self._known)
+        self._make({one for one in (stream, other) if one} - self._known)
 
         def work(link: Link) -> None:
             with link.transaction():
                 asked = self._gate.ask(link)
             self._gate.check(asked)
-            made = link.rows("insert_subscription", number, name, lanes)
+            # Held, so that nothing is let go of before the subscription is there.
+            link.rows("hold_stream", second)
+            if known:
+                link.rows("set_other_stream", known[0][0], second)
+                return
+            made = link.rows("insert_subscription", number, name, lanes, int(is_intake), second)
             if made:
-                # Held, so that nothing is let go of before the subscription is there.
                 ((gone,),) = link.rows("hold_stream", number)
                 cursor, done = (gone, {}) if from_start else _end_of(link, number, lanes)
                 numbers_of = numbers(range(lanes))

@@ -45,19 +45,26 @@ SELECT max(pos) FROM {s}.event WHERE stream = $1 AND pos <= $2
 SELECT pos, key FROM {s}.event WHERE stream = $1 AND pos > $2 ORDER BY pos
 
 -- name: subscription_columns
-subscription.number, stream.name, subscription.name, subscription.lanes
+subscription.number, stream.name, subscription.name, subscription.lanes, subscription.is_intake,
+coalesce(other.name, '')
+
+-- name: all_subscriptions
 FROM {s}.subscription JOIN {s}.stream ON stream.number = subscription.stream
+LEFT JOIN {s}.stream AS other ON other.number = subscription.other
 
 -- name: subscription_of
-SELECT {subscription_columns} WHERE subscription.stream = $1 AND subscription.name = $2
+SELECT {subscription_columns} {all_subscriptions} WHERE subscription.stream = $1 AND subscription.name = $2
 
 -- name: subscriptions
-SELECT {subscription_columns} ORDER BY stream.name, subscription.name
+SELECT {subscription_columns} {all_subscriptions} ORDER BY stream.name, subscription.name
 
 -- name: insert_subscription
-INSERT INTO {s}.subscription (number, stream, name, lanes)
-VALUES (nextval('{s}.subscription_number'), $1, $2, $3) ON CONFLICT DO NOTHING
+INSERT INTO {s}.subscription (number, stream, name, lanes, is_intake, other)
+VALUES (nextval('{s}.subscription_number'), $1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
 RETURNING number
+
+-- name: set_other_stream
+UPDATE {s}.subscription SET other = $2 WHERE number = $1
 
 -- name: insert_lanes
 INSERT INTO {s}.lane (subscription, lane, lease, cursor, done)

@@ -1,10 +1,10 @@
 -- Statements about how far subscriptions are, and what streams keep. The form is that of `statements.sql`.
 
 -- name: stand_of
-SELECT subscription.number, stream.name, subscription.name, subscription.lanes,
-    stream.number << 40, stream.gone, stream.last
-FROM subscription JOIN stream ON stream.number = subscription.stream
-WHERE subscription.number = ?
+SELECT {subscription_columns}, stream.number << 40, stream.gone, stream.last, coalesce(other.gone, 0), coalesce(
+    (SELECT min(cursor) FROM lane_time WHERE lane_time.subscription = subscription.number AND side = 1 AND cursor > 0), 0
+)
+{all_subscriptions} WHERE subscription.number = ?
 
 -- name: lanes_that_stand
 SELECT lane.lane, lane.cursor, lane.done, lane.history, coalesce(lease.worker, '')
@@ -68,9 +68,17 @@ DELETE FROM lane_time WHERE subscription = ?
 DELETE FROM subscription WHERE number = ?
 
 -- name: kept_by
-SELECT number << 40, gone, last, bytes, (
-    SELECT min(lane.cursor) FROM lane JOIN subscription ON subscription.number = lane.subscription
-    WHERE subscription.stream = stream.number
+SELECT number << 40, gone, last, bytes, min(
+    last,
+    coalesce((
+        SELECT min(lane.cursor) FROM lane JOIN subscription ON subscription.number = lane.subscription
+        WHERE subscription.stream = stream.number
+    ), last),
+    coalesce((
+        SELECT min(coalesce(lane_time.cursor, 0)) FROM lane JOIN subscription ON subscription.number = lane.subscription
+        LEFT JOIN lane_time ON lane_time.subscription = lane.subscription AND lane_time.lane = lane.lane AND side = 1
+        WHERE subscription.other = stream.number
+    ), last)
 ) FROM stream WHERE name = ?
 
 -- name: sizes_between

@@ -28,6 +28,7 @@ from .connection import Database
 from .marks import read_mark
 from .statements import SQL
 from .streams import Streams, identity
+from .windows import begin_other_anew
 
 _STAND = SQL["stand_of"]
 _LANES = SQL["lanes_that_stand"]
@@ -73,12 +74,14 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_STAND, (subscription,)).fetchone()
             if found is None:
                 return None
-            row, (base, gone, last) = SubscriptionRow._make(found[:4]), found[4:]
+            row, (base, gone, last, other_gone, other_cursor) = SubscriptionRow._make(found[:6]), found[6:]
             look = _look(connection, base, last)
             lanes, is_exact = stand_lanes(_lanes_of(connection, subscription), gone, look)
             parked: Any = connection.execute(_DEAD_SINCE, (subscription, 0)).fetchone()
             appended = last - position_before(since_ms, gone=gone, last=last, look=look)
-        return SubscriptionStand(row, gone, lanes, is_exact, parked[0], parked[1], appended)
+        return SubscriptionStand(
+            row, gone, lanes, is_exact, parked[0], parked[1], appended, other_gone, other_cursor
+        )
 
     def span(self, stream: str, *, since_ms: int) -> StreamSpan:
         """See `StreamStore.span`."""
@@ -105,7 +108,7 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_STAND, (subscription,)).fetchone()
             if found is None:
                 return None
-            base, gone, last = found[4:]
+            base, gone, last = found[6:9]
             lanes = _lanes_of(connection, subscription)
             parked: Any = connection.execute(_DEAD_SINCE, (subscription, position)).fetchone()
             return weigh_move(lanes, position, gone, parked[0], _look(connection, base, last))
@@ -117,15 +120,17 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_STAND, (subscription,)).fetchone()
             if found is None:
                 return None
-            gone: int = found[5]
+            gone: int = found[7]
             if position >= gone:
-                last: int = found[6]
+                last: int = found[8]
                 for lane in _lanes_of(connection, subscription):
                     history = remember_seek(lane, position, last=last, now_ms=now_ms)
                     sent = (subscription, lane.lane, position, write_history(history))
                     connection.execute(_SEND_LANE, sent)
                 for sql in _UNPARK:
                     connection.execute(sql, (subscription, position))
+                if 0 < found[10] < found[9]:
+                    begin_other_anew(connection, subscription, url=self._database.url)
                 connection.execute(_BUMP, (subscription,))
                 connection.execute(_INSERT_SEEK, (subscription, position, now_ms, who, reason))
         return gone
@@ -156,7 +161,7 @@ class LaggingStreams(Streams):
             refuse_closed(read_mark(connection), self._database.url)
             found: Any = connection.execute(_KEPT, (rule.stream,)).fetchone()
             base, gone, last, size, least = found
-            floor = last if least is None or not rule.waits else least
+            floor = least if rule.waits else last
             upto = gone
             rows: Any = connection.execute(_SIZES, (base, gone, floor, limit)).fetchall()
             for place, at_ms, bytes_of_it in rows:

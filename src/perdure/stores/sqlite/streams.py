@@ -59,6 +59,7 @@ _EVENT_AT = SQL["event_at"]
 _SUBSCRIPTION = SQL["subscription_of"]
 _SUBSCRIPTIONS = SQL["subscriptions"]
 _INSERT_SUBSCRIPTION = SQL["insert_subscription"]
+_SET_OTHER = SQL["set_other_stream"]
 _INSERT_LANE = SQL["insert_lane"]
 _ANY_FREE = SQL["any_free_lane"]
 _CLAIM_LANES = SQL["claim_lanes"]
@@ -80,18 +81,32 @@ class Streams(Schemas):
         self._leases = leases
         self.dead = DeadLetters(database)
 
-    def subscribe(self, stream: str, name: str, *, lanes: int, from_start: bool) -> SubscriptionRow:
+    def subscribe(
+        self,
+        stream: str,
+        name: str,
+        *,
+        lanes: int,
+        from_start: bool,
+        is_intake: bool = False,
+        other: str = "",
+    ) -> SubscriptionRow:
         """See `Store.subscribe`."""
         with self._database.transaction() as connection:
             refuse_closed(read_mark(connection), self._database.url)
-            known = connection.execute(_SUBSCRIPTION, (stream, name)).fetchone()
+            second = _number_of(connection, other)[0] if other else 0
+            known: Any = connection.execute(_SUBSCRIPTION, (stream, name)).fetchone()
             if known is not None:
-                return SubscriptionRow._make(known)
+                row = SubscriptionRow._make(known)
+                if row.other != other:
+                    connection.execute(_SET_OTHER, (row.number, second))
+                return row._replace(other=other)
             number, last, gone = _number_of(connection, stream)
-            made: Any = connection.execute(_INSERT_SUBSCRIPTION, (number, name, lanes)).get
+            asked = (number, name, lanes, is_intake, second)
+            made: Any = connection.execute(_INSERT_SUBSCRIPTION, asked).get
             cursor = gone if from_start else last
             connection.executemany(_INSERT_LANE, [(made, lane, cursor) for lane in range(lanes)])
-        return SubscriptionRow(made, stream, name, lanes)
+        return SubscriptionRow(made, stream, name, lanes, is_intake, other)
 
     def subscriptions(self) -> list[SubscriptionRow]:
         """See `StreamStore.subscriptions`."""

@@ -25,19 +25,25 @@ SELECT {event_columns} FROM event WHERE pos > ? AND pos < ? ORDER BY pos LIMIT ?
 -- name: any_stream
 SELECT 1 FROM stream LIMIT 1
 
--- name: subscription_of
-SELECT subscription.number, stream.name, subscription.name, subscription.lanes
+-- name: subscription_columns
+subscription.number, stream.name, subscription.name, subscription.lanes, subscription.is_intake, coalesce(other.name, '')
+
+-- name: all_subscriptions
 FROM subscription JOIN stream ON stream.number = subscription.stream
-WHERE stream.name = ? AND subscription.name = ?
+LEFT JOIN stream AS other ON other.number = subscription.other
+
+-- name: subscription_of
+SELECT {subscription_columns} {all_subscriptions} WHERE stream.name = ? AND subscription.name = ?
 
 -- name: subscriptions
-SELECT subscription.number, stream.name, subscription.name, subscription.lanes
-FROM subscription JOIN stream ON stream.number = subscription.stream
-ORDER BY stream.name, subscription.name
+SELECT {subscription_columns} {all_subscriptions} ORDER BY stream.name, subscription.name
 
 -- name: insert_subscription
-INSERT INTO subscription (number, stream, name, lanes)
-SELECT coalesce(max(number), 0) + 1, ?, ?, ? FROM subscription RETURNING number
+INSERT INTO subscription (number, stream, name, lanes, is_intake, other)
+SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ? FROM subscription RETURNING number
+
+-- name: set_other_stream
+UPDATE subscription SET other = ?2 WHERE number = ?1
 
 -- name: insert_lane
 INSERT INTO lane (subscription, lane, lease, cursor, done) VALUES (?, ?, 0, ?, '[]')

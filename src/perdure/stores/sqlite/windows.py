@@ -88,6 +88,14 @@ def read_open_windows(
     return [(time, counts.get((lane, side), 0)) for lane, side, time in times]
 
 
+def begin_other_anew(connection: apsw.Connection, subscription: int, *, url: str) -> None:
+    """Let a join begin anew in its second stream, with the first event that this keeps."""
+    rows: Any = connection.execute(_LANES, (subscription,)).fetchall()
+    checked = [_checked(row, url=url) for row in rows]
+    anew = [(*row[:-1], 0) for row in checked if row[2] == 1]
+    blobs.write_rows(connection, _UPSERT_LANE, anew, ())
+
+
 def _lane_times(
     connection: apsw.Connection, subscription: int, *, url: str
 ) -> list[tuple[int, int, LaneTime]]:

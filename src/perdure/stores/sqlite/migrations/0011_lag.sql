@@ -9,6 +9,11 @@ UPDATE stream SET bytes = (
     FROM event WHERE pos > stream.number << 40 AND pos < (stream.number + 1) << 40
 );
 
+ALTER TABLE subscription ADD COLUMN is_intake INTEGER NOT NULL DEFAULT 0; -- its stream is outside
+ALTER TABLE subscription ADD COLUMN other INTEGER NOT NULL DEFAULT 0;     -- the second stream of a join
+
+UPDATE subscription SET is_intake = 1 WHERE lanes = 1; -- until now nothing else had one lane
+
 ALTER TABLE lane ADD COLUMN generation INTEGER NOT NULL DEFAULT 0; -- how often it was sent elsewhere
 ALTER TABLE lane ADD COLUMN taken INTEGER NOT NULL DEFAULT 0;      -- the generation that its worker knows of
 ALTER TABLE lane ADD COLUMN history TEXT NOT NULL DEFAULT '[]';    -- its last marks, as JSON
