@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .blocks.join import Join, Joined
     from .blocks.stream import Stream
     from .blocks.window import Aggregation, Late, Window
+    from .core.standing import Holdup
     from .streaming.event_time import EventTime
     from .streaming.lagging import Gauge, Lag, LagStatus, LaneLag, gauges
     from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
@@ -107,6 +108,7 @@ _LATER = {
     "Aggregation": ".blocks.window",
     "Late": ".blocks.window",
     "Window": ".blocks.window",
+    "Holdup": ".core.standing",
     "EventTime": ".streaming.event_time",
     "Gauge": ".streaming.lagging",
     "Lag": ".streaming.lagging",
@@ -130,19 +132,20 @@ _LATER = {
 __all__ = [
     "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
     "Client", "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict",
-    "Engine", "Event", "EventTime", "ForeignError", "Gauge", "Handler", "HeartbeatTimedOut", "Join", "Joined",
-    "JournalMismatch", "Lag", "LagStatus", "LaneLag", "Late", "LeaseLost", "NonRetryable", "NotAwaited",
-    "NotDecodable", "NotHandled", "NotParked", "NotSerialisable", "Note", "OutsideRun", "ParkedDetails",
-    "ParkedEvent", "PayloadTooLarge", "PerdureError", "PositionGone", "Redriving", "Retry", "Run",
-    "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage",
-    "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Seek", "SeekNote",
-    "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied",
-    "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved",
-    "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream",
-    "StreamError", "Subscription", "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update",
-    "UpdateRefused", "Window", "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered",
-    "compensate", "continue_as_new", "downcast", "event", "gauges", "now", "patched", "random", "run_info",
-    "start_child", "start_within", "step", "step_info", "upcast", "uuid", "workflow",
+    "Engine", "Event", "EventTime", "ForeignError", "Gauge", "Handler", "HeartbeatTimedOut", "Holdup",
+    "Join", "Joined", "JournalMismatch", "Lag", "LagStatus", "LaneLag", "Late", "LeaseLost", "NonRetryable",
+    "NotAwaited", "NotDecodable", "NotHandled", "NotParked", "NotSerialisable", "Note", "OutsideRun",
+    "ParkedDetails", "ParkedEvent", "PayloadTooLarge", "PerdureError", "PositionGone", "Redriving", "Retry",
+    "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound",
+    "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Seek",
+    "SeekNote", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
+    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
+    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable",
+    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound",
+    "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused", "Window", "WorkerKilled", "Workflow",
+    "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "downcast", "event", "gauges",
+    "now", "patched", "random", "run_info", "start_child", "start_within", "step", "step_info", "upcast",
+    "uuid", "workflow",
 ]  # fmt: skip
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from perdure import Client, Engine, Event, Retry, Stream
+from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
 from tests.faces.conftest import Perdure
 
@@ -145,3 +147,20 @@ def test_what_cannot_be_understood_is_refused(perdure: Perdure, arguments: tuple
 
     assert answer.code == 2
     assert "hint: " in answer.err
+
+
+def test_a_transaction_that_holds_events_back_is_a_line(
+    perdure: Perdure, postgres_url: str, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.faces.cli.lagging._HOLDUP_S", 0.0)
+    PostgresStore(postgres_url).close()
+    with psycopg.connect(postgres_server, application_name="nightly report") as left_open:
+        left_open.execute("SELECT pg_current_xact_id()")
+        answer = perdure("lag", "--store", postgres_url)
+        pid = left_open.info.backend_pid
+        left_open.rollback()
+    after = perdure("lag", "--store", postgres_url)
+
+    assert f"until it ends: the transaction of pid {pid} (application 'nightly report'" in answer.err
+    assert f"hint: End it: SELECT pg_terminate_backend({pid})." in answer.err
+    assert "until it ends" not in after.err

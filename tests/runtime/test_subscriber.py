@@ -11,6 +11,7 @@ import pytest
 from perdure.core.events import DueEvents, EventPage, EventRow, LaneRow, SubscriptionRow
 from perdure.core.retry import Retry
 from perdure.runtime.floor import Floor
+from perdure.runtime.horizon import Horizon
 from perdure.runtime.subscriber import Subscriber
 from perdure.stores.base import Batch
 from perdure.stores.streams import lane_of_key
@@ -70,6 +71,7 @@ class _Worker:
             self
         )
         self.floor = Floor()
+        self.horizon = Horizon(self, self, self.complain)  # type: ignore[arg-type]
         self.fillers: list[Callable[[Batch], Callable[[Exception | None], None] | None]] = []
         self.asked: list[Callable[[Any], object]] = []
         self.timers: list[Callable[[], object]] = []

@@ -80,6 +80,38 @@ class StreamSpan(NamedTuple):
     """The last position, of those below which none will come any more."""
 
 
+class Holdup(NamedTuple):
+    """A transaction on PostgreSQL that holds events back: none that was appended since is delivered."""
+
+    pid: int
+    """Of its server process; 0: it was prepared, and is nobody's."""
+    application: str
+    """The `application_name` of its session; of one that was prepared, its name."""
+    user: str
+    database: str
+    state: str
+    """As `pg_stat_activity` has it: `idle in transaction` waits for its client."""
+    seconds: float
+    """How long it is open."""
+
+    @property
+    def hint(self) -> str:
+        """How to end it."""
+        if not self.pid:
+            return f"End it: ROLLBACK PREPARED '{self.application}', or COMMIT PREPARED."
+        return (
+            f"End it: SELECT pg_terminate_backend({self.pid}). So that it does not come again, set "
+            "idle_in_transaction_session_timeout for its role."
+        )
+
+    def __str__(self) -> str:
+        whose = f"pid {self.pid}" if self.pid else "nobody, prepared"
+        return (
+            f"the transaction of {whose} (application {self.application!r}, user {self.user!r}, database "
+            f"{self.database!r}, {self.state} for {self.seconds:.0f} s)"
+        )
+
+
 class SeekRow(NamedTuple):
     """That somebody has sent a subscription to a place."""
 

@@ -44,6 +44,7 @@ from .committer import Committer
 from .definitions import StepCallLike, WorkflowDefinition
 from .effects import Effects, Recorder
 from .floor import Floor
+from .horizon import Horizon
 from .reads import Reads
 from .registry import Registry
 from .resident import Resident
@@ -86,6 +87,7 @@ class Driver:
         self.effects = make_effects(self, clock, source)
         self.reads = Reads(store)
         self.floor = Floor()
+        self.horizon = Horizon(clock, self.reads, self.complain)
         self.timers = Timers(clock, self.reads, lease, self._time_has_come)
         self.children = Children(self)
         self.closing = Closing(self, self.children)

@@ -111,6 +111,7 @@ class Following:
                 lost = gone_below(f"{self._row.stream}/{self._row.name}", self.after, page.gone)
                 self._driver.complain(lost, f"reading stream {self._row.stream!r}")
             return
+        self._driver.horizon.note(self, self._row.stream, after=page.after, is_held_back=page.is_held_back)
         self.end_of_stream = page.last
         # One that was taken meanwhile may not be as far as where this page begins.
         lanes = {

@@ -245,6 +245,7 @@ class Joiner:
             self._pass_gone(side, page.gone)
             return
         side.end = page.last
+        self._driver.horizon.note(side, side.stream, after=page.after, is_held_back=page.is_held_back)
         # A lane that was taken up meanwhile may be less far than where this page begins.
         lanes = {
             one: lane

@@ -243,6 +243,9 @@ class Windower:
             self._driver.complain(lost, f"reading stream {self.row.stream!r}")
             return
         self._end = page.last
+        self._driver.horizon.note(
+            self, self._definition.stream, after=page.after, is_held_back=page.is_held_back
+        )
         # A lane that was taken up meanwhile may be less far than where this page begins.
         lanes = {
             number: lane

@@ -34,7 +34,7 @@ from .rows import Lease
 
 if TYPE_CHECKING:
     from ..core.event_time import LaneTime
-    from ..core.standing import Head, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
+    from ..core.standing import Head, Holdup, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
     from ..core.windows import LaneRows
 
 Register: TypeAlias = Callable[[Any], object]
@@ -222,6 +222,13 @@ class StreamStore(Protocol):
         What is parked above it is parked no more. What workers have in hand of it is marked no more:
         they find their lanes again by `claim_lanes`. Gives the stream's `gone`: if that is above
         `position`, nothing was written. None if the subscription is gone. Raises StoreMoved.
+        """
+        ...
+
+    def holdup(self) -> Holdup | None:
+        """The oldest transaction that holds events back; None where none does, or where it is not seen.
+
+        In a file there is never one.
         """
         ...
 

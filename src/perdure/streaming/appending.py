@@ -10,6 +10,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.events import Append, Clash, Placed
+from ..core.standing import Holdup
 from ..doors import Door
 from .backlog import Backlog
 from .registering import Registrar
@@ -193,6 +194,14 @@ class Streaming(ABC):
         rows = await door.read(lambda store: store.streams.subscriptions())
         found = [await read_lag(door, row) for row in rows if not row.is_intake]
         return [lag for lag in found if lag is not None]
+
+    async def holdup(self) -> Holdup | None:
+        """The oldest transaction on PostgreSQL that has written something and is still open; else None.
+
+        No event that was appended since it began is delivered before it ends: that is how no event is
+        missed that comes before. Sessions of other roles are seen by a role that may read all statistics.
+        """
+        return await self.door.read(lambda store: store.streams.holdup())
 
     def _draw(self) -> str:
         return self.door.source.bytes(16).hex()

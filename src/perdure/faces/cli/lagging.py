@@ -32,6 +32,7 @@ _COLOURS = {
 _STUCK = (LagStatus.REWIND, LagStatus.STALL, LagStatus.STOP)
 _POSITION = re.compile("[0-7][0-9a-hjkmnp-tv-z]{12}")
 _WATCH_S = 1.0
+_HOLDUP_S = 5.0
 
 Which = Annotated[
     str, typer.Argument(metavar="[STREAM[/HANDLER]]", help="Only this stream, or this handler, lane by lane.")
@@ -56,8 +57,10 @@ def lag(
             await _watch(client, which, as_json=as_json)
             return None
         _show(lags, as_json=as_json, by_lane="/" in which)
-        if not lags and not as_json:
-            say("No handlers.")
+        if not as_json:
+            await _say_holdup(client)
+            if not lags:
+                say("No handlers.")
         stuck = check and any(one.status in _STUCK or one.problem for one in lags)
         return ExitCode.FAILED if stuck else None
 
@@ -106,6 +109,14 @@ def seek(
             _say_seek(which, done)
 
     with_client(work, store=store, debug=debug)
+
+
+async def _say_holdup(client: Client) -> None:
+    """Each commit holds events back for a moment: only one that takes long is worth a line."""
+    found = await client.holdup()
+    if found is not None and found.seconds >= _HOLDUP_S:
+        say(f"No event that was appended since is delivered until it ends: {found}.")
+        say(f"hint: {found.hint}")
 
 
 def _say_seek(which: str, done: Seek) -> None:

@@ -43,6 +43,17 @@ DELETE FROM {s}.dead WHERE subscription = $1 AND pos > $2
 -- name: begin_other_anew
 UPDATE {s}.lane_time SET cursor = 0 WHERE subscription = $1 AND side = 1
 
+-- Transactions of other databases count, too: the server numbers them all in one row.
+-- name: oldest_writer
+SELECT pid, application, who, database, state, greatest(0, extract(epoch FROM clock_timestamp() - since))::float8
+FROM (
+    SELECT pid, application_name AS application, usename::text AS who, datname::text AS database, state,
+        xact_start AS since, age(backend_xid) AS age
+    FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+    UNION ALL SELECT 0, gid, owner::text, database::text, 'prepared', prepared, age(transaction) FROM pg_prepared_xacts
+) AS writer
+ORDER BY age DESC LIMIT 1
+
 -- name: insert_seek
 INSERT INTO {s}.seek (subscription, pos, at_ms, who, reason) VALUES ($1, $2, $3, $4, $5)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.events import SubscriptionRow
-from ...core.standing import Head, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
+from ...core.standing import Head, Holdup, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
 from ..standing import (
     KeptLane,
     StreamLook,
@@ -88,6 +88,11 @@ class LaggingStreams(Streams):
             return gone
 
         return self._database.write(work, tell=lambda gone: gone is not None)
+
+    def holdup(self) -> Holdup | None:
+        """See `StreamStore.holdup`. Sessions of other roles are seen by who may read all statistics."""
+        rows = self._database.rows("oldest_writer")
+        return Holdup._make(rows[0]) if rows else None
 
     def seeks(self, subscription: int, *, limit: int) -> list[SeekRow]:
         """See `StreamStore.seeks`."""

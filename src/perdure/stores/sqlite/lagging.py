@@ -12,7 +12,7 @@ from typing import Any, Final
 import apsw
 
 from ...core.events import SubscriptionRow
-from ...core.standing import Head, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
+from ...core.standing import Head, Holdup, KeepRule, Move, SeekRow, StreamSpan, SubscriptionStand
 from ..moves import refuse_closed
 from ..standing import (
     KeptLane,
@@ -134,6 +134,10 @@ class LaggingStreams(Streams):
                 connection.execute(_BUMP, (subscription,))
                 connection.execute(_INSERT_SEEK, (subscription, position, now_ms, who, reason))
         return gone
+
+    def holdup(self) -> Holdup | None:
+        """See `StreamStore.holdup`: who writes has the file alone."""
+        return None
 
     def seeks(self, subscription: int, *, limit: int) -> list[SeekRow]:
         """See `StreamStore.seeks`."""
