@@ -82,10 +82,13 @@ if TYPE_CHECKING:
     from .blocks.event import Appended, Event, event
     from .blocks.handler import Handler
     from .blocks.join import Join, Joined
+    from .blocks.shadow import Held, Shadow
     from .blocks.stream import Stream
     from .blocks.window import Aggregation, Late, Window
+    from .core.holding import Effect
     from .core.standing import Holdup
     from .streaming.event_time import EventTime
+    from .streaming.forking import Comparison, Difference
     from .streaming.lagging import Gauge, Lag, LagStatus, LaneLag, gauges
     from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
     from .streaming.seeking import Seek, SeekNote
@@ -108,7 +111,12 @@ _LATER = {
     "Aggregation": ".blocks.window",
     "Late": ".blocks.window",
     "Window": ".blocks.window",
+    "Effect": ".core.holding",
+    "Held": ".blocks.shadow",
     "Holdup": ".core.standing",
+    "Shadow": ".blocks.shadow",
+    "Comparison": ".streaming.forking",
+    "Difference": ".streaming.forking",
     "EventTime": ".streaming.event_time",
     "Gauge": ".streaming.lagging",
     "Lag": ".streaming.lagging",
@@ -131,21 +139,21 @@ _LATER = {
 
 __all__ = [
     "Aggregation", "Appended", "Attempt", "Backpressure", "BoundaryError", "BrokerUnavailable", "Child",
-    "Client", "CloudEvent", "ConflictError", "DefinitionError", "DeterminismWarning", "DuplicateConflict",
-    "Engine", "Event", "EventTime", "ForeignError", "Gauge", "Handler", "HeartbeatTimedOut", "Holdup",
-    "Join", "Joined", "JournalMismatch", "Lag", "LagStatus", "LaneLag", "Late", "LeaseLost", "NonRetryable",
-    "NotAwaited", "NotDecodable", "NotHandled", "NotParked", "NotSerialisable", "Note", "OutsideRun",
-    "ParkedDetails", "ParkedEvent", "PayloadTooLarge", "PerdureError", "PositionGone", "Redriving", "Retry",
-    "Run", "RunCancelled", "RunClosed", "RunDamaged", "RunError", "RunFacts", "RunFailed", "RunNotFound",
-    "RunPage", "RunParked", "RunStatus", "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Seek",
-    "SeekNote", "Signal", "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo",
-    "StepProcessDied", "StepTimedOut", "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse",
-    "StoreLocked", "StoreMoved", "StoreNotOurs", "StoreReadOnly", "StoreUnavailable", "StoreUnreachable",
-    "StoreVersionError", "Stream", "StreamError", "Subscription", "SubscriptionNotFound",
-    "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused", "Window", "WorkerKilled", "Workflow",
-    "WorkflowCall", "WorkflowNotRegistered", "compensate", "continue_as_new", "downcast", "event", "gauges",
-    "now", "patched", "random", "run_info", "start_child", "start_within", "step", "step_info", "upcast",
-    "uuid", "workflow",
+    "Client", "CloudEvent", "Comparison", "ConflictError", "DefinitionError", "DeterminismWarning",
+    "Difference", "DuplicateConflict", "Effect", "Engine", "Event", "EventTime", "ForeignError", "Gauge",
+    "Handler", "HeartbeatTimedOut", "Held", "Holdup", "Join", "Joined", "JournalMismatch", "Lag",
+    "LagStatus", "LaneLag", "Late", "LeaseLost", "NonRetryable", "NotAwaited", "NotDecodable", "NotHandled",
+    "NotParked", "NotSerialisable", "Note", "OutsideRun", "ParkedDetails", "ParkedEvent", "PayloadTooLarge",
+    "PerdureError", "PositionGone", "Redriving", "Retry", "Run", "RunCancelled", "RunClosed", "RunDamaged",
+    "RunError", "RunFacts", "RunFailed", "RunNotFound", "RunPage", "RunParked", "RunStatus",
+    "RunTerminated", "RunTimedOut", "RunView", "SchemaError", "Seek", "SeekNote", "Shadow", "Signal",
+    "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
+    "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs",
+    "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError",
+    "Subscription", "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused",
+    "Window", "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate",
+    "continue_as_new", "downcast", "event", "gauges", "now", "patched", "random", "run_info", "start_child",
+    "start_within", "step", "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip
 
 

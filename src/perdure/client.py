@@ -38,6 +38,7 @@ from .homes import open_home
 from .stores.base import DROPPED, RunQuery, StartOutcome, StateRow, Store
 from .stores.opening import DEFAULT_URL, open_store, without_secret
 from .streaming.appending import Streaming
+from .streaming.holding import door_or_held
 from .streaming.registering import Registrar
 from .views import (
     Entry,
@@ -225,7 +226,7 @@ class Client(Streaming):
             raise PerdureError(
                 f"This {name} is not open.", hint=f"Use `async with {name}(…) as {name.lower()}:`."
             )
-        return self._door
+        return door_or_held(self._door)
 
     # -- starting --------------------------------------------------------------------------------
 

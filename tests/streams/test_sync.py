@@ -185,3 +185,19 @@ def test_how_far_event_time_is_can_be_asked(url: str, shop: Shop) -> None:
         until(lambda: engine.subscription(hourly).event_time().open_windows == 1)
 
         assert engine.subscription(hourly).event_time().latest == noon
+
+
+def test_a_handler_is_forked_and_compared(shop: Shop, url: str) -> None:
+    with sync.Engine(url, handlers=[shop.handler]) as engine:
+        engine.append(shop.orders, Placed("a", 1))
+        shop.handled(1)
+        shadow = engine.subscription(shop.handler).fork("new")
+        holdup = engine.holdup()
+    with sync.Engine(url, handlers=[shadow]) as engine:
+        subscription = engine.subscription(shadow)
+        until(lambda: subscription.compare().handled == 1)
+        lags = {lag.handler: lag.events for lag in engine.lags()}
+
+    assert shop.handled(1) == [1]
+    assert lags == {"note": 0, "note~new": 0}
+    assert holdup is None

@@ -57,6 +57,8 @@ class Event(Generic[E]):
     """1 for the first try. A try that a crash interrupted is not counted."""
     trace_parent: str = ""
     """The W3C `traceparent` that it was appended with; empty without one."""
+    is_shadow: bool = False
+    """Whether a shadow handles it: what the function does to the world by itself is better left out then."""
 
 
 @dataclass(frozen=True, slots=True)

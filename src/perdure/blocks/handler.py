@@ -52,8 +52,12 @@ class Handler(Generic[E]):
         from_start: bool,
         on_exhausted: OnExhausted = "park_key",
         in_transaction: bool = False,
+        is_defined: bool = True,
     ) -> None:
-        """`types`: the names of those that it handles; none: all. Raises DefinitionError."""
+        """`types`: the names of those that it handles; none: all. `is_defined`: whether it is served at once.
+
+        Raises DefinitionError.
+        """
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise DefinitionError(
                 f"Handler {getattr(function, '__name__', function)!r} of stream {stream!r} yields: its code "
@@ -78,7 +82,8 @@ class Handler(Generic[E]):
         self._source = source
         self._read = source.versions.decode
         self.__doc__ = function.__doc__
-        define(self)
+        if is_defined:
+            define(self)
 
     @property
     def types(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Literal, TypeVar
 
+from ..core.holding import held_here
 from ..core.records import NewRun, RunRow, Status
 from ..errors import ConflictError, OutsideRun, PerdureError, RunClosed
 from ..runtime.attempt import current_attempt
@@ -49,6 +50,10 @@ def start_within(
     definition = definition_of(call)
     drawn = info.draw()
     new = new_run(call, drawn, lent.clock.now_ms(), id=id, timeout=timeout, tags=tags)
+    holding = held_here.get()
+    if holding is not None:
+        holding.start(new, is_named=id is not None)
+        return new.id
     outcome = lent.store.start_within(lent.connection, new)
     assert isinstance(outcome, StartOutcome), "a step's connection is not one to be awaited"
     if outcome.verdict == "conflict":

@@ -9,6 +9,7 @@ from inspect import isawaitable
 from typing import Any, Generic, Literal, TypeVar, cast, get_origin
 
 from ..core.events import Append, Clash, EventRow, NewEvent, Placed
+from ..core.holding import held_here
 from ..core.host import current_host
 from ..core.positions import position_text
 from ..core.retry import Retry
@@ -138,16 +139,8 @@ class Stream(Generic[E]):
                 f"Stream {self.name!r}: append() was called outside a run.",
                 hint="Use `await engine.append(stream, value)`, of an Engine or a Client.",
             )
-        sketches = [
-            Sketch(
-                *self._encode(value),
-                self.key_of(value),
-                id,
-                source,
-                None if time is None else milliseconds(time),
-            )
-            for value in values
-        ]
+        time_ms = None if time is None else milliseconds(time)
+        sketches = [Sketch(*self._encode(value), self.key_of(value), id, source, time_ms) for value in values]
         placed = await self._append(self.name, sketches)
         return [Appended(position_text(place), is_duplicate) for place, is_duplicate in placed]
 
@@ -481,6 +474,9 @@ def events_of(sketches: list[Sketch], info: StepInfo, now_ms: int) -> list[NewEv
 
 
 def _append_lent(declared: Stream[Any], lent: Lent, append: Append) -> list[Placed]:
+    holding = held_here.get()
+    if holding is not None:
+        return holding.append(append)
     # Looked for each time: what was put before may have been undone with its transaction.
     declared.register(lent.store, append, at_ms=lent.clock.now_ms(), connection=lent.connection)
     outcome = lent.store.streams.append_within(lent.connection, append)

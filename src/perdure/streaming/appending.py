@@ -173,7 +173,7 @@ class Streaming(ABC):
 
         if isinstance(handler, str):
             return Subscription(lambda: self.door, stream, handler)
-        return Subscription(lambda: self.door, handler.stream, handler.name, handler.decode)
+        return Subscription(lambda: self.door, handler.stream, handler.name, handler)
 
     async def subscriptions(self) -> list[Subscription]:
         """The places of all handlers that have ever subscribed, by stream and name."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.events import Append, Clash, Placed
 from ..doors import Door
 from ..stores.base import Store
+from .holding import HeldDoor
 
 if TYPE_CHECKING:
     from ..blocks.stream import Stream
@@ -33,6 +34,8 @@ class Registrar:
 
     def hand_over(self, door: Door, stream: Stream[Any], append: Append) -> asyncio.Future[Outcome]:
         """Append; gives what comes of it, or SchemaError, or DefinitionError where upcasters leave a gap."""
+        if isinstance(door, HeldDoor):
+            return door.append(append)
         self._turn_to(door)
         if not self._line and self._knows(stream, append):
             return asyncio.ensure_future(door.append(append))
@@ -49,6 +52,8 @@ class Registrar:
 
         Gets the connection, or None where the store's own is to do it, whatever becomes of the append.
         """
+        if isinstance(door, HeldDoor):
+            return None
         self._turn_to(door)
         if self._knows(stream, append):
             return None

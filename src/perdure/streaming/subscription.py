@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ..core.events import EventRow, SubscriptionRow
+from ..core.events import SubscriptionRow
 from ..doors import Door
 from ..errors import SubscriptionNotFound
 from .dead_letters import DeadLetters
 from .event_time import EventTime, event_time
+from .forking import Forkable
 from .lagging import Measured
 from .seeking import Seekable
 
+if TYPE_CHECKING:
+    from ..blocks.handler import Handler
 
-class Subscription(Measured, Seekable, DeadLetters):
+
+class Subscription(Measured, Seekable, Forkable, DeadLetters):
     """A handle on the place of a handler in its stream; made by `client.subscription`."""
 
     def __init__(
@@ -21,10 +26,11 @@ class Subscription(Measured, Seekable, DeadLetters):
         door: Callable[[], Door],
         stream: str,
         name: str,
-        decode: Callable[[EventRow], object] | None = None,
+        handler: Handler[Any] | None = None,
     ) -> None:
         self._door = door
-        self._decode = decode
+        self._handler = handler
+        self._decode = None if handler is None else handler.decode
         self.stream = stream
         """The stream's name."""
         self.name = name

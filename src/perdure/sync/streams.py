@@ -14,6 +14,7 @@ from ..blocks.handler import Handler
 from ..blocks.starting import refuse_awaited
 from ..blocks.stream import Stream
 from ..core.events import Append
+from ..core.standing import Holdup
 from ..streaming.appending import appended
 from ..streaming.lagging import Lag
 from .life import itself
@@ -81,6 +82,10 @@ class Streaming(ABC):
     def lags(self) -> list[Lag]:
         """How far all handlers are behind, by stream and name; see `Subscription.lag`."""
         return self._ask("lags()", lambda client: client.lags())
+
+    def holdup(self) -> Holdup | None:
+        """The oldest transaction on PostgreSQL that holds events back; see `Client.holdup`."""
+        return self._ask("holdup()", lambda client: client.holdup())
 
     def _append(
         self, stream: Stream[Any], append: Append, client: awaiting.Client, connection: Any

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from ..blocks.shadow import Shadow
 from ..streaming import subscription as awaiting
 from ..streaming.event_time import EventTime
+from ..streaming.forking import Comparison
 from ..streaming.lagging import Lag
 from ..streaming.parked import ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
 from ..streaming.seeking import Seek, SeekNote
@@ -61,6 +63,14 @@ class Subscription:
     def seeks(self, *, limit: int = 100) -> list[SeekNote]:
         """Where the handler has been sent, the latest first. Raises SubscriptionNotFound."""
         return self._ask("seeks()", lambda _: self._subscription.seeks(limit=limit))
+
+    def fork(self, name: str, *, begin: str | datetime = "earliest") -> Shadow[Any]:
+        """A shadow of the handler, whose effects are held back; it is served while you hold it."""
+        return self._ask("fork()", lambda _: self._subscription.fork(name, begin=begin))
+
+    def compare(self, *, limit: int = 100) -> Comparison:
+        """What the shadow would have done so far, beside what is in the store now."""
+        return self._ask("compare()", lambda _: self._subscription.compare(limit=limit))
 
     def remove(self) -> None:
         """Forget the handler's place, and what it has parked: for a handler that is gone for good.
