@@ -126,9 +126,11 @@ async def kill_and_start(worker: Process, store: Path) -> Process:
 
 
 async def show(engine: Engine) -> None:
-    """Where event time is."""
-    stand = await engine.subscription(hourly_delays).event_time()
+    """How far the worker is behind, and where event time is."""
+    subscription = engine.subscription(hourly_delays)
+    lag, stand = await subscription.lag(), await subscription.event_time()
     where = "nowhere yet" if stand.watermark is None else f"{stand.watermark:%d %b %H:%M}"
+    print(f"  {lag.events:,} reports are to be done, the oldest for {lag.seconds:.1f} s: {lag.status.value}")
     print(
         f"  event time is {where}; {stand.open_windows} windows are open, {stand.late} flights were too late"
     )
