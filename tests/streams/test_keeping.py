@@ -147,6 +147,7 @@ async def test_what_a_join_has_not_read_of_either_stream_stays_while_nobody_serv
     before = (kept(harness, orders.name), kept(harness, others.name))
     pairs = orders.join(Placed, others, Placed, name="pairs", within=60)
     await harness.advance(minutes=3)
+    await harness.until(lambda: kept(harness, pairs.results.name))
     await let_go(harness, others.name, down_to=0)
 
     assert before == (1, 1)
