@@ -2,8 +2,8 @@
 
 Laws: each event of a lane is taken once and in its place, since where the lane is, its windows and
 their results are one commit, under the worker's lease. After a crash all three are as of the last
-commit, and the events after it are taken again. Silence counts only where the stream has been read to
-its end.
+commit, and the events after it are taken again. An event of which three workers died is parked
+(`careful.py`). Silence counts only where the stream has been read to its end.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ from ..errors import NotDecodable, StoreCorrupt
 from ..stores.base import Batch, Store
 from ..stores.sight import Reading
 from ..stores.streams import lane_of
+from .careful import Careful
 from .clock import Armed
-from .lanes import Past
+from .handlers import killed_by
+from .lanes import Lane, Past
 from .sweep import Sweep
 
 if TYPE_CHECKING:
@@ -116,6 +118,8 @@ class _Lane:
         self.results: dict[str, list[NewEvent]] = {}
         self.past = Past(row.history)
         self._generation = row.generation
+        self.in_hand = Lane(row)
+        """What of it is in hand, after a worker has died with it."""
 
     def change(self, subscription: int) -> WindowChange:
         """What is to be written; from now on there is nothing."""
@@ -163,12 +167,14 @@ class Windower:
         self._held_back: asyncio.TimerHandle | None = None
         self._paused = False
         self._edition = -1
+        self._careful = Careful(driver.floor, schedule=driver.committer.schedule, look=self.look)
         driver.committer.fillers.append(self._fill)
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is being read, or waits to be written."""
-        return not (self._loading or self._is_reading or self._unfilled or self._held_back is not None)
+        busy = self._loading or self._is_reading or self._unfilled or self._careful.waits
+        return not (busy or self._held_back is not None)
 
     @property
     def readings(self) -> list[Reading]:
@@ -215,12 +221,13 @@ class Windower:
         for lane in staying[most:] if not self._paused else ():
             lane.is_leaving = True
             self._note(lane)
+            self._careful.drop([lane.in_hand])
 
     def look(self) -> None:
         """See whether there is something new, or has been silence for long."""
         if self._paused or self._is_lost or not self._lanes:
             return
-        if self._is_reading or self._unwritten >= _UNWRITTEN_MAX:
+        if self._is_reading or self._careful.waits or self._unwritten >= _UNWRITTEN_MAX:
             self._look_again = True
             return
         self._is_reading = True
@@ -246,6 +253,9 @@ class Windower:
         self._driver.horizon.note(
             self, self._definition.stream, after=page.after, is_held_back=page.is_held_back
         )
+        if not self._careful.begin_page():
+            self._look_again = True  # it is looked again when the suspect that runs alone has ended
+            return
         # A lane that was taken up meanwhile may be less far than where this page begins.
         lanes = {
             number: lane
@@ -254,16 +264,20 @@ class Windower:
         }
         for event in page.events:
             lane = lanes.get(lane_of(event, self.row.lanes))
-            if lane is not None and event.position > lane.cursor:
+            if lane is None or event.position <= lane.cursor:
+                continue
+            if self._careful.may_take(lane.in_hand, event.position):
                 self._take(event, lane)
+                self._careful.taken(lane.in_hand, event.position)
+        held = self._careful.end_page([lane.in_hand for lane in lanes.values()], page.after)
         for lane in lanes.values():
-            lane.cursor = max(lane.cursor, page.after)
+            lane.cursor = max(lane.cursor, held.get(lane.number, page.after))
         if any(lane.cursor > lane.marked for lane in lanes.values()):
             self._sweep.begin()
         if page.after == after == self._after and not page.is_held_back:
             self._note_silence(asked_at_ms)  # nothing was there when it was asked
         elif after == self._after:  # else there are lanes since that are less far
-            self._after = page.after
+            self._after = min([page.after, *held.values()])
         self._arm()
         if page.is_held_back:
             self._wait_for_held_back()
@@ -310,6 +324,10 @@ class Windower:
         definition = self._definition
         if not definition.wants(event):
             return
+        if self._careful.is_killer(lane.in_hand, event.position):
+            deaths = lane.in_hand.deaths(event.position)
+            self._park(event, lane, DeadKind.CRASHED, killed_by(deaths), attempts=deaths)
+            return
         try:
             missed = lane.windows.add(
                 event.key, definition.time_of(event), event.at_ms, definition.fold(event, self.row)
@@ -333,12 +351,16 @@ class Windower:
         if result is not None:
             lane.results.setdefault(result[0], []).append(result[1])
 
-    def _park(self, event: EventRow, lane: _Lane, kind: DeadKind, error: BaseException) -> None:
+    def _park(
+        self, event: EventRow, lane: _Lane, kind: DeadKind, error: BaseException, *, attempts: int = 1
+    ) -> None:
         """It is in no window, and waits for a person. The others of its key do not wait for it."""
         now_ms = self._driver.clock.now_ms()
         failure = encode_failure(error)
         self._dead.append(
-            DeadEvent(self.row.number, event.position, lane.number, event.key, int(kind), 1, failure, now_ms)
+            DeadEvent(
+                self.row.number, event.position, lane.number, event.key, int(kind), attempts, failure, now_ms
+            )
         )
         what = f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
         self._driver.complain(error, f"putting into windows {what}, which is parked")
@@ -358,8 +380,10 @@ class Windower:
 
     def _fill(self, batch: Batch) -> Callable[[Exception | None], None] | None:
         """Put what is done into a commit that is about to be written."""
-        if not self._unfilled:
+        watches, are_marked = self._careful.fill([lane.in_hand for lane in self._lanes.values()])
+        if not (self._unfilled or watches):
             return None
+        batch.watches.extend(watches)
         filled, self._unfilled = self._unfilled, 0
         number, now_ms = self.row.number, self._driver.clock.now_ms()
         batch.dead.extend(self._dead)
@@ -371,12 +395,14 @@ class Windower:
                 batch.lanes.append(lane.mark(number, now_ms=now_ms, end=self._end))
             if lane.is_leaving:
                 del self._lanes[lane.number]
-        return partial(self._committed, filled)
+        return partial(self._committed, filled, are_marked)
 
-    def _committed(self, filled: int, error: Exception | None) -> None:
+    def _committed(self, filled: int, are_marked: bool, error: Exception | None) -> None:
         if error is not None or self._paused:
             return
         self._unwritten -= filled
+        if are_marked:
+            self._careful.written()
         if self._look_again:
             self._look_again = False
             self.look()
@@ -403,4 +429,5 @@ class Windower:
     async def make_way(self) -> None:
         """Stop for another one, which has its lanes now: nothing of this one is written any more."""
         self._driver.committer.fillers.remove(self._fill)
+        self._careful.drop([lane.in_hand for lane in self._lanes.values()])
         self.abandon()
