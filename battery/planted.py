@@ -12,6 +12,7 @@ from typing import Any
 from perdure.core.execution import Execution
 from perdure.core.joins import LaneJoin
 from perdure.core.windows import LaneWindows
+from perdure.runtime import subscriber
 from perdure.runtime.committer import Committer
 from perdure.runtime.memory import Memory
 from perdure.runtime.subscriber import Subscriber
@@ -168,6 +169,20 @@ def forgetting_what_waits_in_a_join() -> Iterator[None]:
 def losing_what_is_given_up() -> Iterator[None]:
     """An event that is given up counts as done, and is not parked."""
     with replaced(Subscriber, _write_dead=lambda self, *given: None):
+        yield
+
+
+@contextmanager
+def parking_only_after_many_deaths() -> Iterator[None]:
+    """However many workers died of an event, others are to try it, too."""
+    with replaced(subscriber, DEATHS_BEFORE_PARKING=100):
+        yield
+
+
+@contextmanager
+def overtaking_what_is_parked() -> Iterator[None]:
+    """Whether others of its key are parked makes no difference to an event."""
+    with replaced(Subscriber, _is_behind=lambda self, event: False):
         yield
 
 
