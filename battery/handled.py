@@ -1,13 +1,15 @@
 """Events that processes append and handle while they are killed, and what must hold of them afterwards.
 
 The appender numbers the events of each key, and begins anew after its death: what is there is a
-duplicate. Workers note when a handler begins with an event, and when it is done with it.
+duplicate. Workers note when a handler begins with an event, and when it is done with it. After each
+kill all stand still for a moment, and every event must be in one place: done, parked, discarded or pending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,9 +23,15 @@ from perdure import Client, Engine, Event, Handler, LeaseLost, StoreUnavailable,
 from perdure.core.events import Author, DeadFilter, DeadKind
 from perdure.stores.base import Store
 from perdure.stores.opening import open_store
+from tests.streams.conservation import Accounts, accounts
 
 from .lives import Life, Notes, short_lease
-from .planted import beginning_events_early, counting_events_as_done_early, first_caught
+from .planted import (
+    beginning_events_early,
+    counting_events_as_done_early,
+    first_caught,
+    leaving_out_an_event_at_takeover,
+)
 from .row import Control, Counted, Work, chance
 
 _KEYS = 6
@@ -32,16 +40,20 @@ _LEASE_MS = 1_500
 _TAKES_S = 0.001
 _PAUSE_S = 0.02
 _STREAM = "numbers"
+_ALL = 10 * _KEYS * _EVENTS_OF_A_KEY
 
 _KILLS = 10
 _PATIENCE_S, _PATIENCE_OF_A_CONTROL_S = 60.0, 1.5
 _SEEDS_FOR_A_CONTROL = 20
+_AGAIN_S = 0.1
+_DISCARDED = 0.3
 
 Planted = Callable[[], AbstractContextManager[object]]
 
 _PLANTS: dict[str, Planted] = {
     "an event counts as done when it is begun": counting_events_as_done_early,
     "the next event of a key does not wait for the disk": beginning_events_early,
+    "who takes a lane up leaves out an event": leaving_out_an_event_at_takeover,
 }
 
 
@@ -68,6 +80,7 @@ class Scene:
         self._handler: Handler[Numbered] = self._stream.on()(partial(_handle, self._ledger))
         self.workers = [self._worker() for _ in range(workers)]
         self._appender = Life(self._append, errors=self._errors)
+        self._discarded: set[tuple[str, int]] = set()
 
     # -- what the processes do -------------------------------------------------------------------
 
@@ -110,8 +123,9 @@ class Scene:
             self.workers[place].kill()
             self.workers[place] = self._worker()
         self.look()
+        self._account_for_all()
 
-    def come_to_the_end(self) -> None:
+    def come_to_the_end(self, draw: Random) -> None:
         """Let all be appended and handled; raises AssertionError when that does not come."""
         assert self._appender.end(patience_s=self._patience_s), "the appender was killed by somebody else"
         until = monotonic() + self._patience_s
@@ -120,12 +134,13 @@ class Scene:
             while missing := self._not_done():
                 if monotonic() > until:
                     raise AssertionError(f"I8: never handled: {sorted(missing)[:10]}, {len(missing)} in all")
-                _redrive(store)
+                self._see_to_what_is_parked(store, draw)
                 self.workers[0].ends_within(_PAUSE_S)
             self.look()
             self._look_at_the_stream(store)
             wrong = list(store.check())
             assert not wrong, f"I12: {wrong}"
+            self._come_to_rest(store, until)
         finally:
             store.close()
 
@@ -135,12 +150,64 @@ class Scene:
         self._ledger.close()
         self._acknowledged.close()
 
+    def _see_to_what_is_parked(self, store: Store, draw: Random) -> None:
+        """Hand over again, or discard, what is parked since three workers were killed with it in hand."""
+        dead = store.streams.dead
+        for row in store.streams.subscriptions():
+            parked = dead.events(row.number, DeadFilter(), limit=_ALL)
+            if not parked:
+                continue
+            kinds = {one.kind for one in parked}
+            assert kinds <= {DeadKind.CRASHED, DeadKind.BEHIND}, f"I8: parked: {parked}"
+            author = Author("battery", "its workers were killed by us", 0)
+            first = parked[0].position
+            if draw.random() < _DISCARDED and dead.discard(row.number, DeadFilter((first,)), author):
+                events = store.streams.events(_STREAM, after=first - 1, limit=1).events
+                self._discarded.update((one.key, int(one.id.partition("/")[2])) for one in events)
+            dead.redrive(row.number, dead.begin_redrive(row.number), DeadFilter(), author, limit=_ALL)
+
     # -- what must hold --------------------------------------------------------------------------
 
     def _not_done(self) -> set[tuple[str, int]]:
         done = {(key, number) for what, key, number, _ in self._ledger.lines() if what == "done"}
         wanted = {(f"key-{key}", number) for key in range(_KEYS) for number in range(_EVENTS_OF_A_KEY)}
-        return wanted - done
+        return wanted - done - self._discarded
+
+    def _come_to_rest(self, store: Store, until: float) -> None:
+        """What is done comes to disk; then there is nothing but what is done, and what was discarded."""
+        while (found := self._accounts(store)).pending or found.parked:
+            assert monotonic() < until, f"I8: not on disk: {found}"
+            self._see_to_what_is_parked(store, Random(0))
+            self.workers[0].ends_within(_PAUSE_S)
+        assert len(found.discarded) == len(self._discarded), f"I8: discarded: {found.discarded}"
+        assert len(found.done) + len(found.discarded) == _KEYS * _EVENTS_OF_A_KEY, f"I8: {found}"
+
+    def _account_for_all(self) -> None:
+        """Let all stand still, and see that each event is in one place."""
+        living = [life for life in (*self.workers, self._appender) if not life.ends_within(0)]
+        for life in living:
+            life.stop()
+        store = open_store(self._url)
+        try:
+            if not any(row.stream == _STREAM for row in store.streams.subscriptions()):
+                return
+            try:
+                self._accounts(store)
+            except AssertionError:  # a server may still be at what it was asked before
+                self.workers[0].ends_within(_AGAIN_S)
+                self._accounts(store)
+        finally:
+            store.close()
+            for life in living:
+                life.signal(signal.SIGCONT)
+
+    def _accounts(self, store: Store) -> Accounts:
+        places = {one.id: one.position for one in store.streams.events(_STREAM, after=0, limit=_ALL).events}
+        done = {f"{key}/{number}" for what, key, number, _ in self._ledger.lines() if what == "done"}
+        try:
+            return accounts(store, self._handler, handled=[places[name] for name in done])
+        except AssertionError as wrong:
+            raise AssertionError(f"I8: {wrong}") from wrong
 
     def look(self) -> None:
         """Look at what the handlers have done so far."""
@@ -153,13 +220,15 @@ class Scene:
                 done[key] = max(done[key], number)
                 continue
             assert number >= latest[key], f"I7: {key}: {number} was begun again after {latest[key]}"
+            while (key, done[key] + 1) in self._discarded:
+                done[key] += 1
             assert number <= done[key] + 1, f"I7: {key}: {number} was begun, and {done[key] + 1} is not done"
             latest[key] = number
         several = [event for event, found in names.items() if len(found) != 1]
         assert not several, f"I8: events with more than one idempotency key: {several}"
 
     def _look_at_the_stream(self, store: Store) -> None:
-        events = store.streams.events(_STREAM, after=0, limit=10 * _KEYS * _EVENTS_OF_A_KEY).events
+        events = store.streams.events(_STREAM, after=0, limit=_ALL).events
         kept = [one.id for one in events]
         assert len(kept) == len({*kept}) == _KEYS * _EVENTS_OF_A_KEY, f"I7: {len(kept)} events are kept"
         places = defaultdict[str, list[str]](list)
@@ -167,18 +236,6 @@ class Scene:
             places[f"{key}/{number}"].append(position)
         moved = [event for event, found in places.items() if len({*found}) != 1]
         assert not moved, f"I7: events that were acknowledged at two positions: {moved}"
-
-
-def _redrive(store: Store) -> None:
-    """Hand over again what was parked since three workers were killed while they had it in hand."""
-    dead = store.streams.dead
-    for row in store.streams.subscriptions():
-        if parked := dead.events(row.number, DeadFilter(), limit=1_000):
-            assert {one.kind for one in parked} <= {DeadKind.CRASHED, DeadKind.BEHIND}, (
-                f"I8: parked: {parked}"
-            )
-            author = Author("battery", "its workers were killed by us", 0)
-            dead.redrive(row.number, dead.begin_redrive(row.number), DeadFilter(), author, limit=1_000)
 
 
 def counted_lives(
@@ -197,7 +254,7 @@ def counted_lives(
             for _ in range(_KILLS):
                 scene.live_for(draw.random() * longest_life_s)
                 scene.replace_one(draw)
-            scene.come_to_the_end()
+            scene.come_to_the_end(draw)
         finally:
             scene.kill_all()
 

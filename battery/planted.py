@@ -9,11 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from perdure.core.events import LaneRow
 from perdure.core.execution import Execution
 from perdure.core.joins import LaneJoin
 from perdure.core.windows import LaneWindows
 from perdure.runtime import subscriber
 from perdure.runtime.committer import Committer
+from perdure.runtime.lanes import Lane
 from perdure.runtime.memory import Memory
 from perdure.runtime.subscriber import Subscriber
 from perdure.stores import transactions
@@ -169,6 +171,18 @@ def forgetting_what_waits_in_a_join() -> Iterator[None]:
 def losing_what_is_given_up() -> Iterator[None]:
     """An event that is given up counts as done, and is not parked."""
     with replaced(Subscriber, _write_dead=lambda self, *given: None):
+        yield
+
+
+@contextmanager
+def leaving_out_an_event_at_takeover() -> Iterator[None]:
+    """Who takes a lane up begins one position too late."""
+    init = Lane.__init__
+
+    def begin_late(self: Lane, row: LaneRow) -> None:
+        init(self, row._replace(cursor=row.cursor + 1) if row.cursor else row)
+
+    with replaced(Lane, __init__=begin_late):
         yield
 
 
