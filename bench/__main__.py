@@ -24,7 +24,7 @@ PAGE = CHECKOUT / "docs" / "benchmarks.md"
 NAMES = (
     "throughput", "sequential", "start_to_result", "sleepers", "recovery", "restart",
     "replay", "explore", "crash_everywhere", "busy_loop", "payloads", "growth", "import_time", "check",
-    "deploy_check", "streams", "postgres", "claims", "failover", "crowded",
+    "deploy_check", "streams", "poison", "postgres", "claims", "failover", "crowded",
 )  # fmt: skip
 """In the order of the table; each is a module beside this one."""
 
