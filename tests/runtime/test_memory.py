@@ -121,24 +121,25 @@ async def test_a_signal_to_a_run_whose_end_is_on_its_way_to_disk_does_not_run_it
     assert "has ended" in str(replies.exception())
 
 
-def executions_alive() -> int:
-    return sum(type(thing) is Execution for thing in gc.get_objects())
+def executions_alive() -> list[Execution]:
+    return [thing for thing in gc.get_objects() if type(thing) is Execution]
 
 
 async def test_an_evicted_and_an_ended_run_leave_no_circle_for_the_collector(tmp_path: Path) -> None:
     async with Harness(tmp_path / "runs.db", residents_kept=0) as harness:
         gc.collect()
-        before = executions_alive()
+        before = executions_alive()  # of other tests: held here, none of them goes meanwhile
         gc.disable()
         try:
             run = await harness.engine.start(waits_for_pokes_and_time("one"))
-            begun = executions_alive()
+            begun = len(executions_alive())
             await harness.settle()
-            evicted = executions_alive()
+            evicted = len(executions_alive())
             await run.send(poked, "poke")
             await harness.advance(60)
 
             assert await run.result() == ["one", "poke", "end"]
-            assert (begun, evicted, executions_alive()) == (before + 1, before, before)
+            ended = len(executions_alive())
+            assert (begun, evicted, ended) == (len(before) + 1, len(before), len(before))
         finally:
             gc.enable()
