@@ -85,10 +85,19 @@ def offline(rules: JoinRules, events: list[Given], late: set[tuple[int, int]]) -
         for left in lefts
         for right in rights
         if left.key == right.key and abs(left.time - right.time) <= rules.within_ms
+        if not has_waited_in_vain(rules, left, rights) and not has_waited_in_vain(rules, right, lefts)
     ]
     alone = [(one.position, 0) for one in lefts if one.position not in {left for left, _ in pairs}]
     other = [(0, one.position) for one in rights if one.position not in {right for _, right in pairs}]
     return sorted(pairs + alone * rules.unmatched[0] + other * rules.unmatched[1])
+
+
+def has_waited_in_vain(rules: JoinRules, one: Given, others: list[Given]) -> bool:
+    """Whether it had been given up when the first event of the other side came."""
+    if rules.idle_after_ms is None:
+        return False
+    patience_ms = max(rules.idle_after_ms, rules.within_ms + 1 + rules.out_of_order_ms)
+    return one.at + patience_ms <= min(other.at for other in others)
 
 
 @st.composite
@@ -120,7 +129,8 @@ def two_streams(
 def test_pairs_are_those_of_all_at_once_however_the_streams_are_read_and_whenever_it_crashes(
     rules: JoinRules, idle_ms: int | None, streams: tuple[list[Given], list[Given]], chance: Random
 ) -> None:
-    lane = Lane(replace(rules, idle_after_ms=idle_ms))
+    rules = replace(rules, idle_after_ms=idle_ms)
+    lane = Lane(rules)
     done, at = [0, 0], [0, 0]
 
     while done != [len(streams[0]), len(streams[1])]:
