@@ -9,11 +9,7 @@ key in its order; every event is in one place. Then a person discards the poison
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
-import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +28,7 @@ from perdure.stores.dead import DEATHS_BEFORE_PARKING
 from perdure.stores.opening import open_store
 from tests.streams.conservation import Accounts, accounts
 
+from . import poisons
 from .lives import FAILED, Life, Notes, short_lease
 from .planted import (
     caught_by,
@@ -69,43 +66,14 @@ class Drink:
 # -- what is poisonous -----------------------------------------------------------------------------
 
 
-def _raise() -> None:
-    raise RuntimeError("poison")
-
-
-def _recurse() -> None:
-    _recurse()
-
-
-def _exit() -> None:
-    sys.exit(3)
-
-
-def _exit_at_once() -> None:
-    os._exit(3)
-
-
-def _crash() -> None:
-    ctypes.string_at(0)
-
-
-def _hang() -> None:
-    threading.Event().wait()
-
-
-def _spin() -> None:
-    while True:
-        pass
-
-
 _POISONS: dict[str, Callable[[], None]] = {
-    "raises": _raise,
-    "recurses": _recurse,
-    "exits": _exit,
-    "exits at once": _exit_at_once,
-    "crashes": _crash,
-    "hangs": _hang,
-    "spins": _spin,
+    "raises": poisons.fail,
+    "recurses": poisons.recurse,
+    "exits": poisons.leave,
+    "exits at once": poisons.leave_at_once,
+    "crashes": poisons.crash,
+    "hangs": poisons.hang,
+    "spins": poisons.spin,
 }
 _DEADLY = ("exits at once", "crashes")
 _ENDLESS = ("hangs", "spins", "waits for ever")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +12,7 @@ from pathlib import Path
 from perdure import Engine, Retry, Run, RunParked, Step, step, workflow
 from perdure.runtime.driver import CRASHES_BEFORE_PARKING
 
+from . import poisons
 from .lives import FAILED, Life
 from .planted import caught_by
 from .row import Control, Row, Trials, Work
@@ -32,49 +29,16 @@ _NOISE_S = 0.01
 _TRIES = 3
 
 
-def _raise() -> None:
-    raise RuntimeError("poison")
-
-
-def _recurse() -> None:
-    _recurse()
-
-
-def _exit() -> None:
-    sys.exit(3)
-
-
-def _exit_at_once() -> None:
-    os._exit(3)
-
-
-def _crash() -> None:
-    ctypes.string_at(0)
-
-
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _spin() -> None:
-    while True:
-        pass
-
-
-def _hang() -> None:
-    threading.Event().wait()
-
-
 async def _raise_on_the_loop() -> None:
-    _raise()
+    poisons.fail()
 
 
 async def _recurse_on_the_loop() -> None:
-    _recurse()
+    poisons.recurse()
 
 
 async def _exit_on_the_loop() -> None:
-    _exit()
+    poisons.leave()
 
 
 async def _hang_on_the_loop() -> None:
@@ -87,23 +51,25 @@ POISON: dict[str, Step[[], None]] = {
     "recurses": Step(_recurse_on_the_loop, name="recurses", retry=_TWICE),
     "exits": Step(_exit_on_the_loop, name="exits", retry=_TWICE),
     "hangs": Step(_hang_on_the_loop, name="hangs", retry=_ONCE, timeout=_LIMIT_S),
-    "raises on a thread": Step(_raise, name="raises on a thread", retry=_TWICE),
-    "recurses on a thread": Step(_recurse, name="recurses on a thread", retry=_TWICE),
-    "exits on a thread": Step(_exit, name="exits on a thread", retry=_TWICE),
-    "hangs on a thread": Step(_hang, name="hangs on a thread", retry=_ONCE, timeout=_LIMIT_S),
-    "raises apart": Step(_raise, name="raises apart", retry=_TWICE, on="process"),
-    "recurses apart": Step(_recurse, name="recurses apart", retry=_TWICE, on="process"),
-    "exits apart": Step(_exit, name="exits apart", retry=_TWICE, on="process"),
-    "exits at once apart": Step(_exit_at_once, name="exits at once apart", retry=_TWICE, on="process"),
-    "crashes apart": Step(_crash, name="crashes apart", retry=_TWICE, on="process"),
-    "is killed apart": Step(_kill, name="is killed apart", retry=_TWICE, on="process"),
-    "spins apart": Step(_spin, name="spins apart", retry=_ONCE, timeout=_LIMIT_S, on="process"),
-    "hangs apart": Step(_hang, name="hangs apart", retry=_ONCE, timeout=_LIMIT_S, on="process"),
+    "raises on a thread": Step(poisons.fail, name="raises on a thread", retry=_TWICE),
+    "recurses on a thread": Step(poisons.recurse, name="recurses on a thread", retry=_TWICE),
+    "exits on a thread": Step(poisons.leave, name="exits on a thread", retry=_TWICE),
+    "hangs on a thread": Step(poisons.hang, name="hangs on a thread", retry=_ONCE, timeout=_LIMIT_S),
+    "raises apart": Step(poisons.fail, name="raises apart", retry=_TWICE, on="process"),
+    "recurses apart": Step(poisons.recurse, name="recurses apart", retry=_TWICE, on="process"),
+    "exits apart": Step(poisons.leave, name="exits apart", retry=_TWICE, on="process"),
+    "exits at once apart": Step(
+        poisons.leave_at_once, name="exits at once apart", retry=_TWICE, on="process"
+    ),
+    "crashes apart": Step(poisons.crash, name="crashes apart", retry=_TWICE, on="process"),
+    "is killed apart": Step(poisons.be_killed, name="is killed apart", retry=_TWICE, on="process"),
+    "spins apart": Step(poisons.spin, name="spins apart", retry=_ONCE, timeout=_LIMIT_S, on="process"),
+    "hangs apart": Step(poisons.hang, name="hangs apart", retry=_ONCE, timeout=_LIMIT_S, on="process"),
 }
 DEADLY: dict[str, Step[[], None]] = {
-    "exits at once": Step(_exit_at_once, name="exits at once"),
-    "crashes": Step(_crash, name="crashes"),
-    "is killed": Step(_kill, name="is killed"),
+    "exits at once": Step(poisons.leave_at_once, name="exits at once"),
+    "crashes": Step(poisons.crash, name="crashes"),
+    "is killed": Step(poisons.be_killed, name="is killed"),
 }
 """These take the worker with them: they run on one of its threads."""
 

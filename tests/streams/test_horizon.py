@@ -5,7 +5,6 @@ Only on PostgreSQL: who writes into a file has it alone.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
@@ -14,15 +13,34 @@ import pytest
 
 from perdure import Client, Engine, Event, Handler, Holdup, Stream
 from perdure.runtime import horizon
+from perdure.runtime.horizon import Horizon
+from tests.runtime.waiting import until
 from tests.streams.events import Paid, Placed
 
 Orders = Stream[Placed | Paid]
+
+_SOME = 4
+"""So many looks at an event that is held back are more than one of each reader."""
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at once, and not after five seconds."""
     monkeypatch.setattr(horizon, "_PATIENCE_MS", 50)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stream of each look that found events held back."""
+    seen, note = list[str](), Horizon.note
+
+    def count(self: Horizon, reader: object, stream: str, *, after: int, is_held_back: bool) -> None:
+        if is_held_back:
+            seen.append(stream)
+        note(self, reader, stream, after=after, is_held_back=is_held_back)
+
+    monkeypatch.setattr(Horizon, "note", count)
+    return seen
 
 
 @pytest.fixture
@@ -63,13 +81,15 @@ async def test_who_holds_events_back_is_named_in_the_log(
     orders: Orders,
     left_open: psycopg.Connection,
     caplog: pytest.LogCaptureFixture,
+    looks: list[str],
     make: Callable[[Orders], Handler[Placed]],
 ) -> None:
     async with Engine(postgres_url, handlers=[make(orders)]) as engine:
         with caplog.at_level(logging.WARNING, "perdure"):
             await engine.append(orders, Placed("a", 7))
             await until(lambda: said(caplog))
-            await asyncio.sleep(0.3)  # in which it looks again, some times
+            before = len(looks)
+            await until(lambda: len(looks) >= before + _SOME)
         left_open.rollback()
 
     (one,) = said(caplog)
@@ -82,13 +102,13 @@ async def test_who_holds_events_back_is_named_in_the_log(
 
 async def test_events_that_are_held_back_for_a_moment_are_not_worth_a_word(
     postgres_url: str, orders: Orders, left_open: psycopg.Connection, caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    looks: list[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(horizon, "_PATIENCE_MS", 60_000)
     seen = list[int]()
     async with Engine(postgres_url, handlers=[note_in(orders, seen)]) as engine:
         await engine.append(orders, Placed("a", 7))
-        await asyncio.sleep(0.3)  # in which it looks some times
+        await until(lambda: len(looks) >= _SOME)
         left_open.rollback()
         await until(lambda: seen)
 
@@ -105,12 +125,6 @@ async def test_the_transaction_can_be_asked_for(postgres_url: str, left_open: ps
     assert (held.pid, held.state) == (left_open.info.backend_pid, "idle in transaction")
     assert held.seconds < 60
     assert free is None
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (nobody tells)
-            await asyncio.sleep(0.01)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

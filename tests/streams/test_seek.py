@@ -157,6 +157,7 @@ async def test_no_two_events_of_a_key_are_handled_at_once_when_it_is_sent_back(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
     running, most, ended = 0, 0, list[str]()
+    asked_to_stop, may_stop = asyncio.Event(), asyncio.Event()
 
     @orders.on()
     async def note(event: Event[Placed]) -> None:
@@ -166,7 +167,8 @@ async def test_no_two_events_of_a_key_are_handled_at_once_when_it_is_sent_back(
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            await asyncio.sleep(0.05)  # it has to clean up
+            asked_to_stop.set()
+            await may_stop.wait()  # it has to clean up
             ended.append(event.key)
             raise
         finally:
@@ -176,6 +178,10 @@ async def test_no_two_events_of_a_key_are_handled_at_once_when_it_is_sent_back(
     await harness.append_batch(orders, [Placed("k", 1), Placed("k", 2)])
     await harness.until(lambda: running)
     await harness.subscription(note).seek("earliest")
+    await harness.until(asked_to_stop.is_set)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    may_stop.set()
     await harness.until(lambda: ended and running)
 
     assert (most, ended) == (1, ["k"])

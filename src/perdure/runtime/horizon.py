@@ -30,6 +30,7 @@ class Horizon:
         self._clock = clock
         self._reads = reads
         self._complain = complain
+        self._loop = asyncio.get_running_loop()
         self._waits: WeakKeyDictionary[object, tuple[int, int, float]] = WeakKeyDictionary()
         """By reader: where it waits, since when, and when it looked last (time of the loop)."""
         self._asked_at_ms: int | None = None
@@ -40,7 +41,7 @@ class Horizon:
             self._waits.pop(reader, None)
             return
         now_ms = self._clock.now_ms()
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._loop.time()
         where, since_ms, looked_s = self._waits.get(reader, (after, now_ms, now_s))
         if where != after or now_s - looked_s > _LOOKS_AGAIN_S:
             since_ms = now_ms
