@@ -129,8 +129,12 @@ class _Attempting:
 
 
 def _tell(written: asyncio.Future[None], outcome: list[Placed] | Clash | Exception) -> None:
-    if not written.done():
-        written.set_exception(outcome) if isinstance(outcome, Exception) else written.set_result(None)
+    if written.done():
+        return
+    if isinstance(outcome, Exception):
+        written.set_exception(outcome)
+    else:
+        written.set_result(None)
 
 
 def shadow_name(handler: str, name: str) -> str:
