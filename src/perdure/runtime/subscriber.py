@@ -159,7 +159,7 @@ class Subscriber:
             self._park(event, DeadKind.UNREADABLE, 0, StoreCorrupt(event.damage))
         elif not self._definition.wants(event):
             self._finish(event)
-        elif self._is_behind(event):
+        elif self._is_behind(event, "key"):
             self._put_in_line(event)
         else:
             self._line_up(event)
@@ -180,16 +180,19 @@ class Subscriber:
         reads = self._lanes[lane].is_caught_up and not self._lanes[lane].is_leaving
         return reads and (self._definition.order != "key" or key not in self._memory.queues)
 
-    def _is_behind(self, event: EventRow) -> bool:
-        """Whether others of its key wait on disk."""
-        ordered = self._definition.order != "none"
+    def _is_behind(self, event: EventRow, order: str) -> bool:
+        """Whether others of its key wait on disk, and this is the order."""
+        ordered = self._definition.order == order
         return ordered and self._behind.has(lane_of(event, self.row.lanes), event.key)
 
     def _begin(self, event: EventRow) -> None:
         """It is its turn."""
         self._memory.begun.add(event.position)
         deaths = self._lane(event).deaths(event.position)
-        if deaths >= DEATHS_BEFORE_PARKING and self._definition.may_kill:
+        parks_key = self._definition.on_exhausted == "park_key"  # else what is redriven comes when it comes
+        if self._is_behind(event, "stream") and parks_key and event.position not in self._memory.from_disk:
+            self._put_in_line(event)  # when that is on disk, the next one begins, which may be of another key
+        elif deaths >= DEATHS_BEFORE_PARKING and self._definition.may_kill:
             self._give_up(event, DeadKind.CRASHED, deaths, killed_by(deaths))
         elif deaths:
             self._memory.suspects.append(event)
@@ -204,7 +207,7 @@ class Subscriber:
             line = self._memory.from_disk.get(event.position)
             if line is not None and line.is_halted:
                 self._drop(event, line)
-            elif line is None and self._is_behind(event):
+            elif line is None and self._is_behind(event, "key"):
                 self._put_in_line(event)
             else:
                 self._begin(event)
