@@ -9,6 +9,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from .page import DATA, PAGE, Result, as_json, draw, fill_page, merge
@@ -26,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.trials is not None and options.write_docs:
         parser.error("--write-docs takes rows as their tier wants them, so give it no --trials.")
     results: list[Result] = []
-    for number in options.rows or modules:
-        results.append(run_row(modules[number], options.tier, seed=options.seed, trials=options.trials))
-        print(draw(results[-1]), flush=True)
+    run = partial(run_row, tier=options.tier, seed=options.seed, trials=options.trials)
+    with ThreadPoolExecutor(options.at_once) as rows:  # each runs in a process of its own
+        for result in rows.map(run, [modules[number] for number in options.rows or modules]):
+            results.append(result)
+            print(draw(result), flush=True)
     held = all(result["held"] for result in results)
     print("All held." if held else "Not all held.", f"Rows: {len(results)}.")
     if options.json:
@@ -44,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tier", choices=TIERS, default="push", help="how often to try; default: push")
     parser.add_argument("--seed", type=int, default=0, help="the first trial's seed; the others count on")
     parser.add_argument("--trials", type=int, help="so many trials of each row, and no controls")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        choices=range(1, 17),
+        default=1,
+        metavar="ROWS",
+        help="so many rows side by side; their times say less",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all that was counted there")
     parser.add_argument(
         "--write-docs",

@@ -22,6 +22,8 @@ from perdure.stores.base import Batch
 from perdure.stores.sqlite import SqliteStore
 from tests.stores.build import start
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(1, 9)
 """Together they catch each bug; not every seed comes to the place where it shows."""
 

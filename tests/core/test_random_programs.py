@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,7 @@ def drive(trial: Trial, seed: int, *, cancel_at: int | None) -> None:
                     trial.cancel()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs, seed=st.integers(0, 5), cancel_at=st.one_of(st.none(), st.integers(0, 6)))
 def test_any_program_crashed_anywhere_comes_to_the_same_end(

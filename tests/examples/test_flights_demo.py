@@ -52,6 +52,7 @@ def test_the_moments_of_the_kills_lie_one_in_each_part_of_the_work() -> None:
     assert draw_moments(effects=0, kills=3, random=Random(1)) == []
 
 
+@pytest.mark.slow
 def test_three_days_are_reported_once_though_the_worker_is_killed(small_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
@@ -67,6 +68,7 @@ def test_three_days_are_reported_once_though_the_worker_is_killed(small_source: 
     assert not list((out / "work").iterdir())
 
 
+@pytest.mark.slow
 def test_the_same_command_again_has_nothing_left_to_do(small_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_demo(out, small_source, days=3, kills=0)
@@ -78,6 +80,7 @@ def test_the_same_command_again_has_nothing_left_to_do(small_source: Path, tmp_p
     assert read_entries(out / "ledger.db") == before
 
 
+@pytest.mark.slow
 def test_more_days_later_leave_the_first_as_they_are(small_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_demo(out, small_source, days=2, kills=0)
@@ -94,6 +97,7 @@ def test_more_days_later_leave_the_first_as_they_are(small_source: Path, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_once_the_fault_is_put_right_the_same_command_goes_on(small_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flights = small_source / "flights.csv.zip"
@@ -109,6 +113,7 @@ def test_once_the_fault_is_put_right_the_same_command_goes_on(small_source: Path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on(small_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with subprocess.Popen(

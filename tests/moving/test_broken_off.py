@@ -18,6 +18,8 @@ from perdure.moving.marking import opened
 from perdure.stores.base import MoveMark, MovePage, RunQuery, Store
 from tests.moving.conftest import RUNS, break_off, fill, homes, ids_in
 
+pytestmark = pytest.mark.slow
+
 ALL = sorted(f"run-{n}" for n in range(RUNS))
 
 

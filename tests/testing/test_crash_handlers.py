@@ -15,6 +15,8 @@ from perdure.blocks.serving import _defined
 from perdure.testing import Append, Crashed, Wait, crash_everywhere
 from perdure.testing.clock import START_MS
 
+pytestmark = pytest.mark.slow
+
 BEGIN = datetime.fromtimestamp(START_MS / 1000, UTC)
 
 

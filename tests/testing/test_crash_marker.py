@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import pytest
 from perdure import RunFailed, Signal, step, workflow

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from examples.checkout import workflow as shop
 from examples.checkout.workflow import NotApproved, Order, Receipt, approval, checkout
 from perdure import NonRetryable
@@ -58,6 +60,7 @@ def is_delivered_and_paid_or_neither(explored: Explored[Receipt, World]) -> None
     assert bool(world.paid) == bool(world.reserved) == (world.board == "delivered")
 
 
+@pytest.mark.slow
 async def test_an_order_is_delivered_and_paid_or_neither_in_every_order_of_events() -> None:
     order = Order(id="17", item="tea", quantity=1, cents=shop.APPROVAL_FROM_CENTS)
 
