@@ -77,6 +77,10 @@ class Way:
         """How many COMMITs were cut."""
         return struct.unpack_from("I", self._shared, 4)[0]
 
+    def cut_no_more(self) -> None:
+        """From now on every COMMIT is carried."""
+        self._shared[1] = 1
+
     def end(self) -> None:
         self._life.kill()
 
@@ -134,7 +138,7 @@ class Way:
         return ""
 
     def _cut(self, data: bytes) -> str:
-        if self._answers is None or b"COMMIT" not in data:
+        if self._answers is None or self._shared[1] or b"COMMIT" not in data:
             return ""
         where = self._answers()
         struct.pack_into("I", self._shared, 4, self.cuts + bool(where))
