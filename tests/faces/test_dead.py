@@ -12,6 +12,7 @@ import pytest
 from perdure import Engine, Event, NonRetryable, Stream
 from perdure.blocks.event import position_text
 from perdure.blocks.serving import _defined
+from perdure.stores.sqlite import SqliteStore
 from tests.faces.conftest import Perdure
 
 FIRST, SECOND = position_text(1), position_text(2)
@@ -57,6 +58,20 @@ def test_how_all_handlers_stand_is_listed(perdure: Perdure) -> None:
     ][:10]  # fmt: skip
     assert as_json.json["handler"] == "orders/count"
     assert as_json.json["status"]["parked"] == {"failed": 1, "behind": 1}
+
+
+@pytest.mark.usefixtures("parked")
+def test_an_intake_is_no_handler_and_is_not_listed(perdure: Perdure, project: Path) -> None:
+    store = SqliteStore(project / "perdure.db")
+    store.streams.subscribe("nats:SHOP", "perdure", lanes=1, from_start=True, is_intake=True)
+    store.close()
+
+    answer = perdure("dead", "list")
+    as_json = perdure("dead", "list", "--json")
+
+    assert (answer.code, as_json.code) == (0, 0)
+    assert "SHOP" not in answer.out
+    assert [line["handler"] for line in as_json.lines] == ["orders/count"]
 
 
 @pytest.mark.usefixtures("parked")

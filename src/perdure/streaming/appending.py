@@ -178,7 +178,7 @@ class Streaming(ABC):
     async def subscriptions(self) -> list[Subscription]:
         """The places of all handlers that have ever subscribed, by stream and name."""
         rows = await self.door.read(lambda store: store.streams.subscriptions())
-        return [self.subscription(row.name, row.stream) for row in rows]
+        return [self.subscription(row.name, row.stream) for row in rows if not row.is_intake]
 
     def _open_backlog(self) -> Backlog:
         _ = self.door  # says so when it is not open
