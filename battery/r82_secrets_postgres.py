@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .r32_secrets import FAULT, HOLDS
 from .row import Counted, Row, Trials, Work
-from .secrets_looked_for import PLANTS, counted_secrets
+from .secrets_looked_for import counted_secrets
 from .servers import Server, with_a_server
 
 
@@ -12,7 +12,6 @@ def _run(work: Work, server: Server) -> Counted:
     return counted_secrets(
         work,
         lambda name, folder: server.store_url(name).replace("postgres@", "postgres:{password}@", 1),
-        plants=[name for name in PLANTS if "export" not in name],  # no run waits for an event there
     )
 
 

@@ -1,8 +1,9 @@
-"""Secrets in events, and in the addresses of stores and brokers, and every place where they must not be.
+"""Secrets in events and what comes with them, in errors, in addresses; and where they must not be.
 
-There is no encryption: the store has events in clear, and `dead show`, `show` and an export tell of them,
-since that is what they are for. All else must not: the log, the lists of what is parked, a redacted export;
-and nothing at all may have the password of a store or a broker.
+There is no encryption: the store has events in clear, and `dead show` and an export tell of them, since that
+is what they are for. What a function raises is told where its failure is: in the log, beside what is parked.
+All else must not: an event's data is not in the log or in lists, a redacted export has nothing of what it
+was to lose; and nothing at all may have the password of a store or a broker.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from typer.testing import CliRunner
 
-from perdure import Engine, Event, Handler, Retry, Stream, event, workflow
+from perdure import Engine, Event, Handler, Retry, RunParked, Stream, event, step, workflow
 from perdure.blocks.window import Aggregation
 from perdure.bridges import Relay, kafka, nats
-from perdure.core.events import Append, NewEvent
+from perdure.bridges.intake import Intake
+from perdure.bridges.message import Message
+from perdure.core.events import Append, DeadFilter, DeadKind, NewEvent
+from perdure.core.positions import position_text
 from perdure.faces.cli.main import app
 from perdure.journals import redaction
 from perdure.runtime.subscriber import Subscriber
@@ -51,54 +56,127 @@ class Paid:
     cents: int = 0
 
 
+@dataclass(frozen=True)
+class _Secrets:
+    """What is looked for."""
+
+    data: str
+    """In the data of an event, and of one that cannot be read."""
+    trace: str
+    """The trace of an event."""
+    header: str
+    """In the headers of messages: of one that became an event, and of one that could not."""
+    error: str
+    """In what handlers, the function of a window, and a step raise."""
+    password: str
+
+    @classmethod
+    def drawn(cls, draw: Random) -> _Secrets:
+        data, header, error, password = (
+            f"canary{kind}{draw.randrange(1 << 60):015x}" for kind in ("data", "header", "error", "password")
+        )
+        return cls(data, f"{draw.randrange(1 << 128):032x}", header, error, password)
+
+
 class _Shop:
     """A stream with everything that can be told of its events."""
 
-    def __init__(self, password: str) -> None:
+    def __init__(self, secrets: _Secrets) -> None:
+        self._secrets = secrets
         self.payments = Stream(_STREAM, Paid, key=lambda paid: paid.order)
         on = self.payments.on(retry=Retry(attempts=1))
         self.waits = workflow(name="waits")(self._wait)
+        self.refused = workflow(name="refused")(self._charge_in_vain)
+        self._charge = step(name="charge", retry=Retry(attempts=1))(self._refuse_to_charge)
         self.failing: list[Handler[Any]] = [
             on(self._refuse),
             self.payments.on(retry=Retry(attempts=1), transaction=True)(self._refuse_within),
             self._windows(),
         ]
+        password = secrets.password
         login = {"sasl.username": "shop", "sasl.password": password, "sasl.mechanism": "PLAIN"}
         config = {"bootstrap.servers": _AWAY, "security.protocol": "SASL_PLAINTEXT", **login}
-        self.relays: list[Relay[Any]] = [
+        self.bridges: list[Relay[Any] | Intake[Any]] = [
             nats.relay(self.payments, f"nats://shop:{password}@{_AWAY}", subject="shop"),
             kafka.relay(self.payments, config, topic="shop"),
+            self._intake(),
         ]
 
     def _windows(self) -> Aggregation[Any, Any]:
         return self.payments.window(initial=0, tumbling=60, name="count")(self._count)
 
+    def _intake(self) -> Intake[Paid]:
+        return Intake(
+            self.payments, place="post:payments", name="post", decode=None, dedup="id", prefix="ce-",
+            is_ascii=True, connect=self._connect,
+        )  # fmt: skip
+
+    async def _connect(self, driver: object) -> _Post:
+        return _Post(self._secrets.header)
+
     async def _wait(self) -> str:
         return (await self.payments.next(Paid, where={"order": "1"})).data.order
 
+    async def _charge_in_vain(self) -> None:
+        await self._charge()
+
+    async def _refuse_to_charge(self) -> None:
+        raise RuntimeError(self._secrets.error)
+
     async def _refuse(self, one: Event[Paid]) -> None:
-        raise RuntimeError("no")
+        raise RuntimeError(self._secrets.error)
 
     def _refuse_within(self, one: Event[Paid], connection: object) -> None:
-        raise RuntimeError("no")
+        raise RuntimeError(self._secrets.error)
 
     def _count(self, total: int, one: Event[Paid]) -> int:
-        raise RuntimeError("no")
+        raise RuntimeError(self._secrets.error)
 
 
-async def _live(url: str, shop: _Shop, data: str, *, waits: bool) -> None:
-    """Append what has the secret, and what has it where it cannot be read, until all have parked both."""
-    wrong = b'{"order": "2", "card": "%s", "cents": "%s"}' % (data.encode(), data.encode())
-    async with Engine(url, workflows=[shop.waits], handlers=[*shop.failing, *shop.relays]) as engine:
-        run = await engine.start(shop.waits(), id="waits") if waits else None
-        await engine.append(shop.payments, Paid("1", data))
+class _Post:
+    """A broker that has two messages: an event, and one that is none."""
+
+    def __init__(self, secret: str) -> None:
+        headers = {"authorization": secret, "ce-baggage": secret}
+        event = {"ce-specversion": "1.0", "ce-id": "m1", "ce-source": "/post", "ce-type": "paid"}
+        good = Message(_STREAM, 0, 1, 1, "3", {**headers, **event}, b'{"order": "3", "card": "none"}', "m1")
+        bad = Message(_STREAM, 0, 2, 1, "3", {**headers, **event, "ce-time": secret}, b"", "m2")
+        self._messages = [good, bad]
+
+    async def fetch(self) -> list[Message]:
+        found, self._messages = self._messages, []
+        await asyncio.sleep(0 if found else _LOOK_S)
+        return found
+
+    async def acknowledge(self, messages: list[Message]) -> None:
+        """They are gone."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+_PARKED = 3
+"""What each handler parks: the event with the secret, one that cannot be read, and one from the post."""
+
+
+async def _live(url: str, shop: _Shop, secrets: _Secrets) -> None:
+    """Append what has the secret, and what has it where it cannot be read, until all have parked them."""
+    data = secrets.data.encode()
+    wrong = b'{"order": "2", "card": "%s", "cents": "%s"}' % (data, data)
+    handlers = [*shop.failing, *shop.bridges]
+    async with Engine(url, workflows=[shop.waits, shop.refused], handlers=handlers) as engine:
+        run = await engine.start(shop.waits(), id="waits")
+        refused = await engine.start(shop.refused(), id="refused")
+        trace = f"00-{secrets.trace}-b7ad6b7169203331-01"
+        await engine.append(shop.payments, Paid("1", secrets.data), trace_parent=trace)
         await asyncio.to_thread(_append_raw, url, wrong)
         async with asyncio.timeout(_PATIENCE_S):
             for handler in shop.failing:
-                while len(await engine.subscription(handler).parked()) < 2:  # noqa: ASYNC110 (nobody tells)
+                while len(await engine.subscription(handler).parked()) < _PARKED:  # noqa: ASYNC110 (nobody tells)
                     await asyncio.sleep(_LOOK_S)
-            if run is not None:
-                await run.result()
+            await run.result()
+            with suppress(RunParked):
+                await refused.result()
 
 
 def _append_raw(url: str, payload: bytes) -> None:
@@ -112,42 +190,87 @@ def _append_raw(url: str, payload: bytes) -> None:
 
 
 def _look(url: str, folder: Path, seed: int, planted: Planted) -> None:
-    waits = url.startswith("sqlite:")  # runs wait for events there only
-    draw = chance(seed, "secrets")
-    data, password = _secret("data", draw), _secret("password", draw)
+    secrets = _Secrets.drawn(chance(seed, "secrets"))
+    url = url.format(password=secrets.password)
     with planted(), _all_that_is_logged() as log:
-        shop = _Shop(password)
-        asyncio.run(_live(url.format(password=password), shop, data, waits=waits))
+        shop = _Shop(secrets)
+        asyncio.run(_live(url, shop, secrets))
         said = {"the log": log.getvalue()}
-        for words in _commands(shop, waits=waits):
-            answer = CliRunner().invoke(app, [*words, "--store", url.format(password=password)])
+        for words in _commands(shop, _first_parked(url, shop)):
+            answer = CliRunner().invoke(app, [*words, "--store", url])
             assert answer.exit_code == 0, f"{words}: {answer.output}"
             said[" ".join(words)] = answer.output
-    found = [where for where, text in said.items() if _is_in(data, text) and not _tells_data(where)]
-    assert not found, f"I14: an event's data is in {', '.join(found)}"
-    found = [where for where, text in said.items() if _is_in(password, text)]
-    found += [path.name for path in folder.rglob("runs.db*") if password.encode() in path.read_bytes()]
-    assert not found, f"I14: a password is in {', '.join(found)}"
-    blind = [where for where, text in said.items() if _tells_data(where) and not _is_in(data, text)]
+    for kind, (what, tells) in _KINDS.items():
+        secret = getattr(secrets, kind)
+        found = [where for where, text in said.items() if _is_in(secret, text) and not _may(where, tells)]
+        if kind == "password":
+            found += [one.name for one in folder.rglob("runs.db*") if secret.encode() in one.read_bytes()]
+        assert not found, f"I14: {what} is in {', '.join(found)}"
+    _see_that_there_was_something(url, secrets, said)
+
+
+_SHOW, _OF_HANDLERS = f"dead show {_STREAM}/*", f"dead list {_STREAM}/*"
+_KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "data": ("an event's data", ("export waits", _SHOW)),
+    "trace": ("an event's trace context", ("export waits", "export waits --redact *", _SHOW)),
+    "header": ("a message's header", ()),
+    "error": (
+        "what a function raised",
+        ("the log", _OF_HANDLERS, _SHOW, "list*", "export refused", "doctor"),
+    ),
+    "password": ("a password", ()),
+}
+"""What is looked for, how that is called, and the places where it may be: their task is to tell it."""
+
+
+def _see_that_there_was_something(url: str, secrets: _Secrets, said: dict[str, str]) -> None:
+    """Where a secret is to be told it is; and the headers that nobody tells of are in the store."""
+    shown = [(secrets.data, "export waits"), (secrets.trace, "export waits")]
+    shown += [(secrets.error, where) for where in ("the log", "export refused")]
+    shown += [(secrets.error, where) for where in said if fnmatchcase(where, _SHOW)]
+    blind = [where for secret, where in shown if not _is_in(secret, said[where])]
+    store = open_store(url)
+    try:
+        rejected = store.streams.events(f"{_STREAM}.rejected", after=0, limit=2).events
+    finally:
+        store.close()
+    if not any(_is_in(secrets.header, one.payload.decode()) for one in rejected):
+        blind.append("the messages that were rejected")
     assert not blind, f"the secret was to be seen in {', '.join(blind)}: nothing was shown by this trial"
 
 
-def _commands(shop: _Shop, *, waits: bool) -> list[list[str]]:
-    of_handlers = [["dead", "list", f"{_STREAM}/{handler.name}"] for handler in shop.failing]
-    exports = [["export", "waits", *more] for more in ([], ["--redact-all"], ["--redact", "$..card"])]
+def _may(where: str, tells: Sequence[str]) -> bool:
+    return any(fnmatchcase(where, place) for place in tells)
+
+
+def _first_parked(url: str, shop: _Shop) -> dict[str, str]:
+    """By handler, the position of the first event that failed: the one with the secret."""
+    store = open_store(url)
+    try:
+        numbers = {row.name: row.number for row in store.streams.subscriptions()}
+        dead = store.streams.dead
+        first = {
+            handler.name: dead.events(numbers[handler.name], DeadFilter(), limit=_PARKED)
+            for handler in shop.failing
+        }
+    finally:
+        store.close()
+    return {
+        name: position_text(next(one.position for one in parked if one.kind == DeadKind.FAILED))
+        for name, parked in first.items()
+    }
+
+
+def _commands(shop: _Shop, parked: dict[str, str]) -> list[list[str]]:
+    names = [handler.name for handler in shop.failing]
+    exports = [[], ["--redact-all"], ["--redact", "$..card", "--redact", "result"]]
     return [
-        *(["dead", "list"], ["list"], ["doctor"], ["schema", "history", _STREAM], *of_handlers),
-        *(exports if waits else ()),
+        *(["dead", "list"], ["dead", "list", "--json"], ["list"], ["list", "--json"], ["lag"], ["doctor"]),
+        ["schema", "history", _STREAM],
+        *(["dead", "list", f"{_STREAM}/{name}", *more] for name in names for more in ([], ["--json"])),
+        *(["dead", "show", f"{_STREAM}/{name}", parked[name], "--json"] for name in names),
+        *(["export", run, *more] for run in ("waits", "refused") for more in exports),
     ]
-
-
-def _tells_data(where: str) -> bool:
-    """An export that is not redacted: else this would not know that there is something to find."""
-    return where == "export waits"
-
-
-def _secret(kind: str, draw: Random) -> str:
-    return f"canary{kind}{draw.randrange(1 << 60):015x}"
 
 
 def _is_in(secret: str, text: str) -> bool:
@@ -171,8 +294,8 @@ def _all_that_is_logged() -> Iterator[io.StringIO]:
         logging.getLogger("perdure").setLevel(ours)
 
 
-def counted_secrets(work: Work, new_store: Callable[[str, Path], str], *, plants: Sequence[str]) -> Counted:
-    """The whole of a row. `plants` names the controls.
+def counted_secrets(work: Work, new_store: Callable[[str, Path], str]) -> Counted:
+    """The whole of a row.
 
     `new_store` makes a store for a trial of this name, and gives its URL, perhaps with a `{password}`.
     """
@@ -190,7 +313,7 @@ def counted_secrets(work: Work, new_store: Callable[[str, Path], str], *, plants
                 ),
                 seeds=_SEEDS_FOR_A_CONTROL,
             )
-            for place, (name, planted) in enumerate((name, PLANTS[name]) for name in plants)
+            for place, (name, planted) in enumerate(_PLANTS.items())
         ]
 
     return work.counted(trial, controls=controls)
@@ -219,7 +342,19 @@ def _keeping_the_address() -> AbstractContextManager[object]:
     return replaced(Relay, __init__=named_by_address)
 
 
-PLANTS: dict[str, Planted] = {
+def _telling_the_headers() -> AbstractContextManager[object]:
+    """What is said of a message that is rejected has its headers."""
+    reject = Intake.reject
+
+    def tell_and_reject(self: Intake[Any], message: Message, reason: str, now_ms: int) -> NewEvent:
+        logging.getLogger("perdure").warning("Rejected: %s, %s", reason, message)
+        return reject(self, message, reason, now_ms)
+
+    return replaced(Intake, reject=tell_and_reject)
+
+
+_PLANTS: dict[str, Planted] = {
+    "what is said of a message has its headers": _telling_the_headers,
     "what is said of an event has its data": _telling_the_data,
     "a redacted export has all that it had": _redacting_nothing,
     "a relay has its address in its name": _keeping_the_address,
