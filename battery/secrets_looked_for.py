@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +38,7 @@ from perdure.stores.base import Batch
 from perdure.stores.opening import open_store
 
 from .planted import first_caught, replaced
+from .posted import post
 from .row import Control, Counted, Work, chance
 
 _STREAM = "payments"
@@ -99,20 +101,11 @@ class _Shop:
         self.bridges: list[Relay[Any] | Intake[Any]] = [
             nats.relay(self.payments, f"nats://shop:{password}@{_AWAY}", subject="shop"),
             kafka.relay(self.payments, config, topic="shop"),
-            self._intake(),
+            post(self.payments, partial(_messages, secrets.header)),
         ]
 
     def _windows(self) -> Aggregation[Any, Any]:
         return self.payments.window(initial=0, tumbling=60, name="count")(self._count)
-
-    def _intake(self) -> Intake[Paid]:
-        return Intake(
-            self.payments, place="post:payments", name="post", decode=None, dedup="id", prefix="ce-",
-            is_ascii=True, connect=self._connect,
-        )  # fmt: skip
-
-    async def _connect(self, driver: object) -> _Post:
-        return _Post(self._secrets.header)
 
     async def _wait(self) -> str:
         return (await self.payments.next(Paid, where={"order": "1"})).data.order
@@ -133,26 +126,15 @@ class _Shop:
         raise RuntimeError(self._secrets.error)
 
 
-class _Post:
-    """A broker that has two messages: an event, and one that is none."""
-
-    def __init__(self, secret: str) -> None:
-        headers = {"authorization": secret, "ce-baggage": secret}
-        event = {"ce-specversion": "1.0", "ce-id": "m1", "ce-source": "/post", "ce-type": "paid"}
-        good = Message(_STREAM, 0, 1, 1, "3", {**headers, **event}, b'{"order": "3", "card": "none"}', "m1")
-        bad = Message(_STREAM, 0, 2, 1, "3", {**headers, **event, "ce-time": secret}, b"", "m2")
-        self._messages = [good, bad]
-
-    async def fetch(self) -> list[Message]:
-        found, self._messages = self._messages, []
-        await asyncio.sleep(0 if found else _LOOK_S)
-        return found
-
-    async def acknowledge(self, messages: list[Message]) -> None:
-        """They are gone."""
-
-    async def close(self) -> None:
-        """Nothing is open."""
+def _messages(secret: str) -> list[Message]:
+    """Two with headers that are secret: an event, and one that is none."""
+    headers = {"authorization": secret, "ce-baggage": secret}
+    event = {"ce-specversion": "1.0", "ce-id": "m1", "ce-source": "/post", "ce-type": "paid"}
+    body = b'{"order": "3", "card": "none"}'
+    return [
+        Message(_STREAM, 0, 1, 1, "3", {**headers, **event}, body, "m1"),
+        Message(_STREAM, 0, 2, 1, "3", {**headers, **event, "ce-time": secret}, b"", "m2"),
+    ]
 
 
 _PARKED = 3
