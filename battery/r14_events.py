@@ -19,7 +19,7 @@ from perdure.testing import Harness
 from perdure.testing.disk import FaultyDisk
 
 from .planted import replaced
-from .resent import ALL, HOLDS, Ledger, Moved, Planted, Play, World, counted_worlds
+from .resent import ALL, HOLDS, PLANTS, Ledger, Moved, Planted, Play, World, counted_worlds
 from .row import Counted, Row, Trials, Work, chance
 
 T = TypeVar("T")
@@ -134,6 +134,7 @@ def _nothing_stored(*_: object, **_options: object) -> dict[tuple[str, str], Any
 
 
 _PLANTS: dict[str, Planted] = {
+    **PLANTS,
     "an id is not looked for before it is appended again": _forgetting_ids,
 }
 

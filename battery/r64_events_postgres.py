@@ -26,7 +26,7 @@ from perdure.testing.engine import HarnessEngine
 from perdure.testing.source import SeededSource
 
 from .planted import replaced
-from .resent import ALL, HOLDS, Ledger, Moved, Planted, Play, World, counted_worlds
+from .resent import ALL, HOLDS, PLANTS, Ledger, Moved, Planted, Play, World, counted_worlds
 from .row import Counted, Row, Trials, Work, chance
 from .servers import Server, with_a_server
 from .ways import Way, cutting
@@ -68,12 +68,12 @@ class _Worker:
     def lease(self) -> int:
         return self.engine.driver.lease.number
 
-    async def die(self, *, after_s: float) -> None:
-        """As of `kill -9`: nothing more is written, and its connections break. What it runs ends.
-
-        For so long before that its commits stand still, while it reads and handles what comes.
-        """
+    def stand_still(self) -> None:
+        """Its commits wait, while it reads and handles what comes."""
         self.engine.faulty.hold_up_commits()
+
+    async def die(self, *, after_s: float = 0.0) -> None:
+        """As of `kill -9`: nothing more is written, and its connections break. What it runs ends."""
         await asyncio.sleep(after_s)
         self.play.has_lanes = False
         committer = self.engine.driver.committer
@@ -225,7 +225,8 @@ class _ServerWorld(World):
             await self._end_lease(worker)
         elif worker.is_well:
             self.totals["crashes"] += 1
-            await self.append([self.new() for _ in range(self.draw.randrange(4))])
+            worker.stand_still()
+            await self._one_by_one([self.new() for _ in range(self.draw.randrange(4))], lambda: self._client)
             await worker.die(after_s=self.draw.choice((0.0, _STILL_S)))
         await self._see_to_workers()
 
@@ -256,7 +257,7 @@ class _ServerWorld(World):
             task.result()
         self._way.cut_no_more()
         await self._rest(until)
-        await asyncio.gather(*(worker.die(after_s=0.0) for worker in self._workers if worker.is_well))
+        await asyncio.gather(*(worker.die() for worker in self._workers if worker.is_well))
         await self._see_to_workers()  # they go by what is on disk, and by nothing else
         await self._rest(until)
 
@@ -308,7 +309,9 @@ def _run(work: Work, server: Server) -> Counted:
             way.end()
 
     schemas = count(1)
-    return counted_worlds(work, trial, plants=_PLANTS, seeds_of_a_control=_SEEDS_OF_A_CONTROL)
+    # At each push row 14 has those that are not of one store.
+    plants = _PLANTS if work.tier == "push" else {**PLANTS, **_PLANTS}
+    return counted_worlds(work, trial, plants=plants, seeds_of_a_control=_SEEDS_OF_A_CONTROL)
 
 
 def _reading_past_the_horizon() -> AbstractContextManager[object]:

@@ -363,13 +363,13 @@ PLANTS: dict[str, Planted] = {
 def counted_worlds(
     work: Work, trial: Trial, *, plants: dict[str, Planted], seeds_of_a_control: int
 ) -> Counted:
-    """The whole of a row. `plants` has the controls of its store alone."""
+    """The whole of a row. `plants` has its controls."""
     totals = Counter[str]()
 
     def controls(work: Work) -> Sequence[Control]:
         return [
             first_caught(work, name, partial(_play_planted, trial, planted), seeds=seeds_of_a_control)
-            for name, planted in {**PLANTS, **plants}.items()
+            for name, planted in plants.items()
         ]
 
     return work.counted(
