@@ -196,7 +196,7 @@ def parking_only_after_many_deaths() -> Iterator[None]:
 @contextmanager
 def overtaking_what_is_parked() -> Iterator[None]:
     """Whether others of its key are parked makes no difference to an event."""
-    with replaced(Subscriber, _is_behind=lambda self, event: False):
+    with replaced(Subscriber, _is_behind=lambda self, event, order: False):
         yield
 
 
