@@ -29,7 +29,13 @@ from perdure.runtime.lanes import Lane
 from perdure.stores.base import Store
 from tests.streams.conservation import Accounts, accounts
 
-from .planted import beginning_events_early, counting_events_as_done_early, first_caught, replaced
+from .planted import (
+    beginning_events_early,
+    counting_events_as_done_early,
+    first_caught,
+    overtaking_what_is_parked,
+    replaced,
+)
 from .row import Control, Counted, Work
 
 T = TypeVar("T")
@@ -304,6 +310,12 @@ class World(ABC):
             assert may_fail or one.reason != "failed", f"I8: {handler.name} parked an event that can be done"
         astray = [key for key, reason in first.items() if reason == "behind"]
         assert not astray, f"I8: {handler.name} parked behind nothing: {astray}"
+        if handler.order != "none":
+            halted = {one.key: one.position for one in reversed(dead) if one.reason != "behind"}
+            over = [
+                one.id for at, one in by_position.items() if at > halted.get(one.key, at) and at in seen.done
+            ]
+            assert not over, f"I7: {handler.name} did {over} though one of their key before them is parked"
         loose = [keys for keys in seen.keys.values() if len(keys) != 1]
         assert not loose, f"I8: {handler.name} was given an event with two idempotency keys"
         found = await self.accounts(handler)
@@ -357,6 +369,7 @@ PLANTS: dict[str, Planted] = {
     "the next event of a key does not wait for the disk": beginning_events_early,
     "the cursor passes over what is not done": _skipping_what_was_done_above,
     "an event is parked when it first fails": _giving_up_at_once,
+    "later events of a key do not wait for a parked one": overtaking_what_is_parked,
 }
 
 
