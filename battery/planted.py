@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from inspect import isfunction, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,8 +34,13 @@ _TAKE = "UPDATE run SET lease = ? WHERE number = ?"
 
 @contextmanager
 def replaced(owner: type | ModuleType, **methods: Any) -> Iterator[None]:
-    """Methods of a class, or names of a module, exchanged while the block lasts."""
+    """Methods of a class, or names of a module, exchanged while the block lasts.
+
+    Each must take what the one before takes: a bug that raises when it is called would be caught for that.
+    """
     before = {name: getattr(owner, name) for name in methods}
+    for name, method in methods.items():
+        _refuse_other_arguments(before[name], method)
     try:
         for name, method in methods.items():
             setattr(owner, name, method)
@@ -42,6 +48,14 @@ def replaced(owner: type | ModuleType, **methods: Any) -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(owner, name, method)
+
+
+def _refuse_other_arguments(before: object, after: object) -> None:
+    if not (isfunction(before) and isfunction(after)):
+        return
+    of_before, of_after = signature(before).parameters, signature(after).parameters
+    takes_all = any(one.kind is one.VAR_POSITIONAL for one in of_after.values())
+    assert takes_all or len(of_before) == len(of_after), f"{before.__qualname__} takes other arguments"
 
 
 @contextmanager

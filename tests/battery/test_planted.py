@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from battery import r25_changed_code
-from battery.planted import caught_by, counting_calls, without_the_fence
+from battery.planted import caught_by, counting_calls, replaced, without_the_fence
 from battery.r25_changed_code import EDITS
 from battery.simulating.planted import EVENTS, OF_EVENTS, Planted, delivering_early, looking_ahead
 from battery.simulating.witness import Witness
@@ -126,3 +126,10 @@ def test_a_seed_that_found_a_bug_finds_it_no_more(seed: int, runs: int, size: in
     result = simulate(seed, runs=runs, size=size)
 
     assert result.steps > 0
+
+
+def test_a_bug_that_takes_other_arguments_is_refused_as_it_would_be_caught_for_that() -> None:
+    other = replaced(Witness, breaks=lambda self: None)
+
+    with pytest.raises(AssertionError, match=r"Witness\.breaks takes other arguments"):
+        other.__enter__()
