@@ -8,6 +8,7 @@ from perdure.core.events import LaneRow, LaneWatch
 from perdure.runtime.careful import Careful
 from perdure.runtime.floor import Floor
 from perdure.runtime.lanes import Lane
+from perdure.testing.clock import ManualClock
 
 SUSPECT, NEXT = 5, 6
 
@@ -52,13 +53,13 @@ class Reader:
         return watches
 
 
-def test_a_suspect_begins_when_what_runs_beside_it_has_ended_and_not_before() -> None:
-    floor = Floor()
-    floor.enter()
+async def test_a_suspect_begins_when_what_runs_beside_it_has_ended_and_not_before() -> None:
+    floor = Floor(ManualClock())
+    floor.enter(floor, 1)
     reader = Reader(floor)
 
     beside = reader.read(), reader.write(), floor.is_tense, reader.careful.waits
-    floor.leave()
+    floor.leave(floor, 1)
     alone = [watch.begun for watch in reader.write()]
 
     assert beside == ([], [], True, True)
@@ -66,8 +67,8 @@ def test_a_suspect_begins_when_what_runs_beside_it_has_ended_and_not_before() ->
     assert reader.read() == [SUSPECT]
 
 
-def test_nothing_else_begins_before_it_is_on_disk_that_a_suspect_was_survived() -> None:
-    floor = Floor()
+async def test_nothing_else_begins_before_it_is_on_disk_that_a_suspect_was_survived() -> None:
+    floor = Floor(ManualClock())
     reader, other = Reader(floor), Reader(floor)
 
     reader.read()

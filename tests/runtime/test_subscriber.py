@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.events import DueEvents, EventPage, EventRow, LaneRow, SubscriptionRow
+from perdure.core.events import DueEvents, EventPage, EventRow, LaneRow, LaneWatch, SubscriptionRow
 from perdure.core.retry import Retry
 from perdure.runtime.floor import Floor
 from perdure.runtime.horizon import Horizon
@@ -62,6 +62,20 @@ class _Handler:
             raise ValueError("no")
 
 
+class _Timer:
+    """Called when the test says so."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def __call__(self) -> None:
+        if self.callback is not None:
+            self.callback()
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
 class _Worker:
     """Stands for the driver, its parts and the store; what is read of a stream comes when it is told to, and
     commits, too. Nothing waits in line on disk."""
@@ -70,11 +84,11 @@ class _Worker:
         self.committer = self.reads = self.clock = self.source = self.effects = self.streams = self.dead = (
             self
         )
-        self.floor = Floor()
+        self.timers: list[_Timer] = []
+        self.floor = Floor(self)
         self.horizon = Horizon(self, self, self.complain)  # type: ignore[arg-type]
         self.fillers: list[Callable[[Batch], Callable[[Exception | None], None] | None]] = []
         self.asked: list[Callable[[Any], object]] = []
-        self.timers: list[Callable[[], object]] = []
 
     def ask(self, look: Callable[[Any], object], then: Callable[[Any], object]) -> None:
         try:
@@ -100,9 +114,11 @@ class _Worker:
     def now_ms(self) -> int:
         return 0
 
-    def arm(self, at_ms: int, call: Callable[[], object], *, background: bool = False) -> None:
+    def arm(self, at_ms: int, callback: Callable[[], object], *, background: bool = False) -> _Timer:
+        timer = _Timer(callback)
         if not background:
-            self.timers.append(call)
+            self.timers.append(timer)
+        return timer
 
     def commit(self) -> Batch:
         """What the next commit holds, which is on disk now."""
@@ -125,7 +141,7 @@ async def some_turns() -> None:
 
 
 @pytest.fixture
-def worker() -> _Worker:
+async def worker() -> _Worker:
     return _Worker()
 
 
@@ -207,3 +223,89 @@ async def test_what_rests_or_waits_is_forgotten_with_its_lane_and_delivered_agai
     assert [(mark.lane, mark.cursor) for mark in given_up if mark.is_given_up] == [(1, 0)]
     assert handler.begun == [1, 1, 3]
     assert subscriber._memory.count == 0
+
+
+# -- suspects ------------------------------------------------------------------------------------------
+
+
+def suspicious(*positions: int) -> LaneRow:
+    """A lane with which workers died, with these events in hand."""
+    suspects = tuple((position, 1) for position in positions)
+    return LaneRow(1, 0, 0, (), (), LaneWatch(1, 0, crashes=1, until=max(positions), suspects=suspects))
+
+
+async def begin_suspects(worker: _Worker, handler: _Handler, *positions: int) -> tuple[Subscriber, _Handler]:
+    """Handle suspects, which wait at gates; and beside them an event at 9 by another handler."""
+    other = _Handler()
+    for position in positions:
+        handler.gates[position] = asyncio.Event()
+    subscriber = make(worker, handler)
+    subscriber.take([suspicious(*positions)])
+    beside = make(worker, other)
+    await worker.answer(*(event(position, 0) for position in positions), after=max(positions))
+    worker.commit()
+    await some_turns()
+    worker.asked.clear()  # there is nothing more to read for the first
+    beside.take([lane(0)])
+    await worker.answer(event(9, 0), after=9)
+    return subscriber, other
+
+
+async def test_nothing_begins_before_it_is_on_disk_that_a_suspect_was_survived(
+    worker: _Worker, handler: _Handler
+) -> None:
+    _, other = await begin_suspects(worker, handler, 1)
+
+    handler.gates[1].set()
+    await some_turns()
+    before = list(other.begun)
+    (survived,) = worker.commit().watches
+    await some_turns()
+
+    assert handler.begun == [1]
+    assert before == []
+    assert (survived.begun, survived.suspects) == ((), ())
+    assert other.begun == [9]
+
+
+async def test_the_others_wait_for_a_suspect_that_hangs_as_long_as_a_lease_lasts(
+    worker: _Worker, handler: _Handler
+) -> None:
+    _, other = await begin_suspects(worker, handler, 1)
+
+    before = list(other.begun)
+    worker.timers[-1]()
+    await some_turns()
+
+    assert (before, other.begun) == ([], [9])
+    handler.gates[1].set()
+    await some_turns()
+    worker.commit()
+    assert not worker.floor.is_tense
+    assert worker.floor.is_empty
+
+
+async def test_a_suspect_that_hangs_keeps_its_own_handler_from_no_more_than_one_place(
+    worker: _Worker, handler: _Handler
+) -> None:
+    handler.concurrency, handler.order = 1, "none"
+    _, other = await begin_suspects(worker, handler, 1, 2)
+
+    worker.timers[-1]()
+    await some_turns()
+    worker.commit()
+    await some_turns()
+
+    assert (handler.begun, other.begun) == ([1], [9])
+
+
+async def test_the_others_go_on_when_a_handler_is_sent_elsewhere_while_a_suspect_of_it_runs(
+    worker: _Worker, handler: _Handler
+) -> None:
+    subscriber, other = await begin_suspects(worker, handler, 1)
+
+    await subscriber.make_way()
+    await some_turns()
+
+    assert other.begun == [9]
+    assert not worker.floor.is_tense

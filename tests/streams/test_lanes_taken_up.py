@@ -78,7 +78,7 @@ async def test_windows_of_a_lane_that_is_taken_up_while_a_page_is_read_miss_noth
     counted = hits.window(tumbling=3600, initial=0)(lambda count, event: count + 1)
     paired = hits.join(Hit, other, Hit, name="pairs", within=60)
     committer = SimpleNamespace(fillers=fillers, schedule=lambda: None)
-    driver: Any = SimpleNamespace(committer=committer, reads=reads, clock=clock, floor=Floor())
+    driver: Any = SimpleNamespace(committer=committer, reads=reads, clock=clock, floor=Floor(clock))
     driver.horizon = Horizon(driver.clock, driver.reads, lambda error, doing: None)
 
     for made in (Windower(driver, counted, ROW), Joiner(driver, paired, ROW)):
@@ -105,7 +105,7 @@ async def test_lanes_that_are_given_up_go_with_what_was_taken_of_them_and_take_n
     counted = hits.window(tumbling=3600, initial=0)(lambda count, event: count + 1)
     paired = hits.join(Hit, other, Hit, name="given-up", within=60)
     committer = SimpleNamespace(fillers=fillers, schedule=lambda: None)
-    driver: Any = SimpleNamespace(committer=committer, reads=reads, clock=clock, floor=Floor())
+    driver: Any = SimpleNamespace(committer=committer, reads=reads, clock=clock, floor=Floor(clock))
     driver.horizon = Horizon(driver.clock, driver.reads, lambda error, doing: None)
 
     for made in (Windower(driver, counted, ROW), Joiner(driver, paired, ROW)):

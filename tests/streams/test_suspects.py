@@ -184,3 +184,28 @@ async def test_an_event_that_was_redriven_after_it_killed_gets_its_chances_again
     await harness.settle()
 
     assert await parked(harness, orders.name, "note") == []
+
+
+async def test_others_wait_for_a_suspect_that_hangs_no_longer_than_a_lease_and_it_stays_one(
+    harness: Harness, orders: Orders
+) -> None:
+    deadly = Deadly(orders, 1)
+    await harness.append(orders, Placed("a", 1))
+    for _ in range(2):
+        await harness.until(deadly.dies.is_set)
+        deadly.dies.clear()
+        await harness.crash()
+    await harness.until(deadly.dies.is_set)
+
+    await harness.append(orders, Placed("b", 2))
+    await harness.settle()
+    before = list(deadly.done)
+    await harness.advance(seconds=16)
+    await harness.until(lambda: deadly.done)
+    deadly.dies.clear()
+    await harness.crash()
+    await deadly.lives(harness)
+
+    assert (before, deadly.done) == ([], [2])
+    assert deadly.begun.count(1) == 3
+    assert await parked(harness, orders.name, "note") == [(1, DeadKind.CRASHED)]

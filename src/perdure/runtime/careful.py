@@ -46,7 +46,7 @@ class Careful:
         """By lane, this page's first event that has to wait."""
         self._closed: set[int] = set()
         """Lanes of which nothing more of this page is marked: a suspect comes first."""
-        floor.join(lambda: self._suspect is not None and not self._is_alone, self._pump)
+        floor.join(self, lambda: self._suspect is not None and not self._is_alone, self._pump)
 
     @property
     def waits(self) -> bool:
@@ -113,6 +113,10 @@ class Careful:
         if self._suspect is not None and self._suspect[0] in leaving:
             self._end_suspect()
 
+    def end(self) -> None:
+        """Nothing is taken any more: others need not wait."""
+        self._floor.part(self)
+
     def fill(self, lanes: Collection[Lane]) -> tuple[list[LaneWatch], bool]:
         """What a commit is to have, and whether the marks that are awaited are in it."""
         are_filled, self._is_unfilled = self._is_unfilled, False
@@ -142,12 +146,13 @@ class Careful:
         if self._suspect is None or self._is_alone or not self._floor.is_empty:
             return
         self._is_alone = True
-        self._floor.enter(alone=True)
+        position = self._suspect[1]
+        self._floor.enter(self, position, alone=f"the event at {position}")
         self._mark(*self._suspect)
         self._schedule()
 
     def _end_suspect(self) -> None:
-        was_alone, self._is_alone, self._suspect = self._is_alone, False, None
+        ended, self._is_alone, self._suspect = self._suspect, False, None
         self._is_survived = False
-        if was_alone:
-            self._floor.leave()
+        if ended is not None:
+            self._floor.leave(self, ended[1])

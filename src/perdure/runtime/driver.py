@@ -86,7 +86,7 @@ class Driver:
         self.committer = make_committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = make_effects(self, clock, source)
         self.reads = Reads(store)
-        self.floor = Floor()
+        self.floor = Floor(clock)
         self.horizon = Horizon(clock, self.reads, self.complain)
         self.timers = Timers(clock, self.reads, lease, self._time_has_come)
         self.children = Children(self)
@@ -453,6 +453,7 @@ class Driver:
         self.stopped = True
         self.effects.closed = True
         self.timers.stop()
+        self.floor.end()
         self._cancel_steps()
         for resident in list(self.residents.values()):
             resident.execution.drop()

@@ -66,9 +66,11 @@ class Done:
     """(subscription, position) of those that were on disk, and are done."""
     marked: list[EventRow] = field(default_factory=list[EventRow])
     """To be begun as soon as it is on disk that they are in hand."""
+    survived: list[EventRow] = field(default_factory=list[EventRow])
+    """Suspects. Others may begin as soon as it is on disk that these are not in hand any more."""
 
     def __bool__(self) -> bool:
-        return bool(self.finished or self.marked)
+        return bool(self.finished or self.marked or self.survived)
 
 
 def killed_by(deaths: int) -> WorkerKilled:

@@ -63,16 +63,13 @@ class Subscriber:
         """How many are done, or parked, and that is not on disk yet: then there will be room."""
         self._behind = Behind(
             driver, row, self._lanes, prepare=definition.prepare, deliver=self._deliver_due,
-            may_read=self._may_read_due,
-            room=lambda: _HELD_MAX - self._memory.count, pump=self._pump,
+            may_read=self._may_read_due, room=lambda: _HELD_MAX - self._memory.count, pump=self._pump,
         )  # fmt: skip
         self._stand = Stand(driver, row, self._pump)
         self._caller = Caller(definition, driver.effects)
         self._floor = driver.floor
-        self._paused = False
-        self._stopped = False
-        self._has_moved = False
-        self._floor.join(lambda: bool(self._memory.suspects) and self._most() > 0, self._pump)
+        self._paused = self._stopped = self._has_moved = False
+        self._floor.join(self, lambda: bool(self._memory.suspects) and self._may_begin(), self._pump)
         driver.committer.fillers.append(self._fill)
 
     @property
@@ -235,24 +232,23 @@ class Subscriber:
 
     # -- handling --------------------------------------------------------------------------------
 
-    def _most(self) -> int:
-        return 0 if self._paused or self._stopped else self._stand.most(self._definition.concurrency)
+    def _may_begin(self) -> bool:
+        most = 0 if self._paused or self._stopped else self._stand.most(self._definition.concurrency)
+        return len(self._running) < most
 
     def _pump(self) -> None:
-        most = self._most()
         if self._floor.is_tense:
-            if self._memory.suspects and most and self._floor.is_empty:
+            if self._memory.suspects and self._may_begin() and self._floor.is_empty:
                 self._start(self._memory.suspects.popleft(), alone=True)
             return
-        while self._memory.ready and len(self._running) < most:
+        while self._memory.ready and self._may_begin():
             self._start(self._memory.ready.popleft())
-            most = self._most()
-        if len(self._running) < most and self._memory.count >= _HELD_MAX and not self._unwritten:
+        if self._may_begin() and self._memory.count >= _HELD_MAX and not self._unwritten:
             self._make_room()
 
     def _start(self, event: EventRow, *, alone: bool = False) -> None:
         lane = self._lane(event)
-        self._floor.enter(alone=alone)
+        self._floor.enter(self, event.position, alone=self._name_of(event) if alone else "")
         self._stand.begins(event.position)
         self._running[event.position] = event, None
         if lane.is_watched:
@@ -316,7 +312,11 @@ class Subscriber:
         lane.let_go(event.position)
         if lane.is_news:
             self._driver.committer.schedule()
-        self._floor.leave()
+        if lane.is_news and self._floor.is_alone(self, event.position):
+            # Until that is on disk: who dies of another event before would be laid to this one.
+            self._done.survived.append(event)
+        else:
+            self._floor.leave(self, event.position)
 
     def _succeeded(self, event: EventRow) -> None:
         if event.position in self._memory.from_disk:
@@ -449,9 +449,10 @@ class Subscriber:
             if event.position in self._memory.begun:
                 self._memory.begun.discard(event.position)
                 self._let_next(self._memory.key_of(event))
-            line = self._memory.from_disk.pop(event.position, None)
-            if line is not None:
+            if (line := self._memory.from_disk.pop(event.position, None)) is not None:
                 self._behind.returned(line)
+        for event in done.survived:
+            self._floor.leave(self, event.position)
         for event in done.marked:
             self._begin_marked(event)
         self._see_whether_over()
@@ -489,9 +490,9 @@ class Subscriber:
     async def stop(self) -> None:
         """The same, and wait for what handlers have to clean up."""
         self._along.sweep()
-        tasks = self.abandon()
-        if tasks:
+        if tasks := self.abandon():
             await asyncio.wait(tasks, timeout=_STOP_MAY_TAKE_S)
+        self._floor.part(self)
 
     async def make_way(self) -> None:
         """Stop for another one, which has its lanes now: nothing of this one is written any more."""

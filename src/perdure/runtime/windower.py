@@ -429,5 +429,5 @@ class Windower:
     async def make_way(self) -> None:
         """Stop for another one, which has its lanes now: nothing of this one is written any more."""
         self._driver.committer.fillers.remove(self._fill)
-        self._careful.drop([lane.in_hand for lane in self._lanes.values()])
+        self._careful.end()
         self.abandon()
