@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from perdure import NonRetryable, Retry, Signal, Update, step, workflow
+from perdure import NonRetryable, Retry, Signal, Stream, Update, event, step, workflow
 from perdure.journals.form import Journal, write_journal
 from perdure.journals.reading import find_journal
 from perdure.journals.redaction import BadPattern, redact
@@ -215,3 +215,71 @@ async def test_the_reason_of_a_cancel_is_taken_out_too() -> None:
 
     assert b"ann" in write_journal(journal)
     assert b"ann" not in data
+
+
+@event("card.paid")
+@dataclass
+class Paid:
+    card: str
+    by: str = ""
+    note: str = ""
+
+
+payments = Stream("redacted-payments", Paid, key=lambda paid: paid.card)
+
+
+@workflow
+async def waits(card: str, other: str) -> list[str]:
+    return [await payer(card), await payer(other), await payer("fixed-card")]
+
+
+async def payer(card: str) -> str:
+    paid = await payments.next(Paid, where={"card": card})
+    await note(card)
+    return paid.data.by
+
+
+@step
+async def note(card: str) -> None: ...
+
+
+async def journal_of_waits(card: str) -> Journal:
+    """One of three events was there before it was waited for."""
+    async with Harness() as t:
+        await t.append(payments, Paid(card, "ann@shop", "secret note"))
+        run = await t.start(waits(card, "other-card"), id="17")
+        await t.settle()
+        await t.append(payments, Paid("other-card", "eve@shop", "secret note"))
+        await t.settle()
+        await t.append(payments, Paid("fixed-card", "bob@shop", "secret note"))
+        assert await run.result() == ["ann@shop", "eve@shop", "bob@shop"]
+        return find_journal(t.store, "17")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("card", ["first-card", "first-card " * 30])
+async def test_events_that_were_waited_for_and_by_what_are_taken_out_and_it_replays(card: str) -> None:
+    journal = await journal_of_waits(card)
+
+    data = write_journal(redact(journal, ["*"]))
+    replayed = replay(data, waits)
+
+    assert not [secret for secret in (b"-card", b"@shop", b"secret") if secret in data]
+    assert b"event redacted-payments/card.paid" in data
+    assert replayed.result == ["REDACTED"] * 3
+
+
+@pytest.mark.parametrize("pattern", ["$.card", "$..card", "event redacted-payments/*", "next_event"])
+async def test_of_events_a_pattern_takes_out_what_it_names(pattern: str) -> None:
+    journal = await journal_of_waits("first-card")
+    found, all_of_it = written(redact(journal, [pattern])), written(journal)
+
+    def told(file: dict[str, Any], *, by_signal: bool) -> str:
+        kind = "signal" if by_signal else "step"
+        records = [one for one in file["records"] if one["kind"] == kind]
+        return json.dumps([one for one in records if by_signal or one["key"].endswith("/next_event")])
+
+    assert ("first-card" in told(found, by_signal=False)) is pattern.startswith("event")
+    assert ("-card" in told(found, by_signal=True)) is (pattern == "next_event")
+    assert "first-card" in told(all_of_it, by_signal=False)
+    assert "other-card" in told(all_of_it, by_signal=True)
+    replay(write_journal(redact(journal, [pattern])), waits)

@@ -69,6 +69,11 @@ class Mailbox:
         return len(self._items)
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a value."""
+        return not self._items and any(not waiter.done() for waiter in self._waiters)
+
+    @property
     def items(self) -> Iterable[bytes]:
         """What nobody has received, in the order of arrival."""
         return self._items

@@ -8,7 +8,8 @@ of some values (`charge:$.card`).
 The law: what is taken out is replaced by a marker of the same JSON type, and text
 that reads as a date, a UUID, a number by one that does so too. So the value still
 fits its type, and the journal replays where the code does not branch on it. The
-names of fields, the lengths of lists, the types of errors stay.
+names of fields, the lengths of lists, the types of errors stay. Of an event that a run
+waited for, what says where it stands and of what type it is stays, too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from msgspec.structs import replace
 
 from ..core.records import Kind, Record, Status
 from ..errors import PerdureError
+from ..stores.correlation import event_as_text, event_from_text, read_signal, signal_without
 from .form import Journal
 
 ALL = "*"
@@ -72,9 +74,9 @@ def redact(journal: Journal, patterns: Sequence[str]) -> Journal:
     records: list[Record] = []
     taken = set(journal.taken)
     for record in journal.records:
-        payload = _redact_record(record, read)
-        records.append(record._replace(payload=payload))
-        if payload is not record.payload:
+        found = _redact_record(record, read)
+        records.append(found)
+        if found is not record:
             taken.add(record.seq)
     row = journal.run
     output = row.output
@@ -89,20 +91,54 @@ def redact(journal: Journal, patterns: Sequence[str]) -> Journal:
     return replace(journal, run=row, records=records, tags=tags, redacted=marks, taken=frozenset(taken))
 
 
-def _redact_record(record: Record, patterns: Sequence[_Pattern]) -> bytes | None:
+def _redact_record(record: Record, patterns: Sequence[_Pattern]) -> Record:
+    """The same record where no pattern holds."""
     payload = record.payload
     kind = Kind(record.kind)
     if payload is None or kind is Kind.CHILD_STARTED:
-        return payload  # the child's id: the journal tells it elsewhere too
+        return record  # the child's id: the journal tells it elsewhere too
+    key = record.key
     if kind is Kind.CANCEL:
         named = any(fnmatchcase("cancel", pattern.name) and not pattern.path for pattern in patterns)
-        return MARK.encode() if named else payload
-    name = record.key
-    if kind in _CALLS:
-        name = record.key.removesuffix("/end").split("/", 2)[-1]
-    elif kind is Kind.UPDATE:
-        name = record.key.rpartition("/")[0]
-    return _redact_value(payload, name, patterns, failure=kind in _FAILED)
+        found = MARK.encode() if named else payload
+    elif kind is Kind.SIGNAL and (wait := read_signal(record.key)) is not None:
+        of, where = wait
+        found = _redact_event(payload, of, patterns)
+        where_as_json = msgspec.json.encode(where)
+        if (values := _redact_value(where_as_json, of, patterns)) is not where_as_json:
+            key = signal_without(of, msgspec.json.decode(values))
+    else:
+        name = record.key
+        if kind in _CALLS:
+            name = record.key.removesuffix("/end").split("/", 2)[-1]
+        elif kind is Kind.UPDATE:
+            name = record.key.rpartition("/")[0]
+        if kind is Kind.STEP and name == "next_event":
+            found = _redact_found(payload, name, patterns)
+        else:
+            found = _redact_value(payload, name, patterns, failure=kind in _FAILED)
+    return record if found is payload and key == record.key else record._replace(key=key, payload=found)
+
+
+def _redact_found(data: bytes, name: str, patterns: Sequence[_Pattern]) -> bytes:
+    """Of what a run found when it asked for an event: that is text, with the event in it."""
+    try:
+        text, is_partial = msgspec.json.decode(data, type=tuple[str | None, bool])
+        event = None if text is None else _redact_event(text.encode(), name, patterns)
+    except msgspec.DecodeError:
+        return _redact_value(data, name, patterns)  # a step of this name that is the program's own
+    same = event is None or event == (text or "").encode()
+    return data if same else msgspec.json.encode((event.decode() if event else None, is_partial))
+
+
+def _redact_event(data: bytes, name: str, patterns: Sequence[_Pattern]) -> bytes:
+    """Of an event: its data, and what else is its producer's own. Its type and place stay."""
+    row = event_from_text(data)
+    payload = _redact_value(row.payload, name, patterns)
+    if payload is row.payload:
+        return data
+    source, key = (MARK if row.source else ""), (MARK if row.key else "")
+    return event_as_text(row._replace(id=MARK, source=source, key=key, trace="", payload=payload)).encode()
 
 
 def _redact_value(data: bytes, name: str, patterns: Sequence[_Pattern], *, failure: bool = False) -> bytes:

@@ -14,11 +14,13 @@ from typing import Any
 from ..codec import failures
 from ..core.commands import PendingCall, Publish
 from ..core.execution import Execution
-from ..core.host import facts_of
+from ..core.host import Decode, facts_of
 from ..core.journal import standing_frames
+from ..core.mailbox import Mailbox
 from ..core.ready import Ready
 from ..core.records import Record, RunRow
 from ..runtime.definitions import WorkflowDefinition
+from ..stores.correlation import read_signal
 
 
 class Replayer:
@@ -103,3 +105,22 @@ class _Lenient(Execution):
     def _take(self, record: Record) -> PendingCall | None:
         pending = self.pending_call(record.key)
         return super()._take(record if pending is None else record._replace(digest=pending.digest))
+
+    def mailbox(self, signal: str, decode: Decode) -> Mailbox:
+        mailbox = super()._mailbox(signal)
+        mailbox.decode = decode
+        return mailbox
+
+    def _mailbox(self, name: str) -> Mailbox:
+        """Of what was recorded. It may be an event for which the code waits by other values."""
+        known = self._mailboxes or {}
+        if (wait := _without_values(name)) is not None and not (name in known and known[name].is_awaited):
+            alike = (one for one in known if known[one].is_awaited and _without_values(one) == wait)
+            name = next(alike, name)
+        return super()._mailbox(name)
+
+
+def _without_values(signal: str) -> tuple[str, list[str]] | None:
+    """Which events a run waited for, of those by which it hears of events."""
+    wait = read_signal(signal)
+    return None if wait is None else (wait[0], sorted(wait[1]))

@@ -14,6 +14,7 @@ import msgspec
 from ..core.events import EventRow
 from ..core.records import Message
 
+_SIGNAL = "event "
 _WRITTEN_OUT = 200
 """Longer values are kept as a hash of 128 bits."""
 
@@ -57,8 +58,32 @@ def wanted(stream: str, type: str, where: Mapping[str, Any]) -> Wanted:
     fields = msgspec.json.encode(names).decode()
     value = _written([where[name] for name in names])
     text = msgspec.json.encode({name: where[name] for name in names}, order="sorted").decode()
-    signal = f"event {stream}/{type} {text if len(text) <= _WRITTEN_OUT else f'{fields} {value}'}"
+    signal = f"{_SIGNAL}{stream}/{type} {text if len(text) <= _WRITTEN_OUT else f'{fields} {value}'}"
     return Wanted(stream, type, fields, value, signal)
+
+
+def read_signal(signal: str) -> tuple[str, dict[str, Any]] | None:
+    """What a run was told of by this signal: `event orders/order.paid`, and the values by their fields.
+
+    Instead of long values there is their hash. None: it is another signal, a program's own.
+    """
+    of, brace, text = signal.partition(" {")
+    try:
+        if brace:
+            found: Any = msgspec.json.decode("{" + text)
+        else:
+            of, bracket, text = signal.partition(" [")
+            fields, _, value = text.partition("] ")
+            names = msgspec.json.decode(f"[{fields}]", type=list[str])
+            found = dict.fromkeys(names if bracket else (), value)
+    except msgspec.DecodeError:
+        return None
+    return (of, found) if of.startswith(_SIGNAL) and "/" in of else None
+
+
+def signal_without(of: str, where: Mapping[str, Any]) -> str:
+    """The signal `of` which other values are told."""
+    return f"{of} {msgspec.json.encode(where, order='sorted').decode()}"
 
 
 def fits(event: EventRow, wanted: Wanted) -> bool:
