@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from typer.testing import CliRunner
 
@@ -56,6 +56,7 @@ class Paid:
     order: str
     card: str
     cents: int = 0
+    state: Literal["open", "paid"] = "paid"
 
 
 @dataclass(frozen=True)
@@ -137,21 +138,23 @@ def _messages(secret: str) -> list[Message]:
     ]
 
 
-_PARKED = 3
-"""What each handler parks: the event with the secret, one that cannot be read, and one from the post."""
+_PARKED = 4
+"""What each handler parks: the event with the secret, two that cannot be read, and one from the post."""
 
 
 async def _live(url: str, shop: _Shop, secrets: _Secrets) -> None:
     """Append what has the secret, and what has it where it cannot be read, until all have parked them."""
     data = secrets.data.encode()
-    wrong = b'{"order": "2", "card": "%s", "cents": "%s"}' % (data, data)
+    of_a_type = b'{"order": "2", "card": "%s", "cents": "%s"}' % (data, data)
+    of_a_few = b'{"order": "4", "card": "", "state": "%s"}' % data
     handlers = [*shop.failing, *shop.bridges]
     async with Engine(url, workflows=[shop.waits, shop.refused], handlers=handlers) as engine:
         run = await engine.start(shop.waits(), id="waits")
         refused = await engine.start(shop.refused(), id="refused")
         trace = f"00-{secrets.trace}-b7ad6b7169203331-01"
         await engine.append(shop.payments, Paid("1", secrets.data), trace_parent=trace)
-        await asyncio.to_thread(_append_raw, url, wrong)
+        for key, wrong in (("2", of_a_type), ("4", of_a_few)):
+            await asyncio.to_thread(_append_raw, url, key, wrong)
         async with asyncio.timeout(_PATIENCE_S):
             for handler in shop.failing:
                 while len(await engine.subscription(handler).parked()) < _PARKED:  # noqa: ASYNC110 (nobody tells)
@@ -161,11 +164,11 @@ async def _live(url: str, shop: _Shop, secrets: _Secrets) -> None:
                 await refused.result()
 
 
-def _append_raw(url: str, payload: bytes) -> None:
+def _append_raw(url: str, key: str, payload: bytes) -> None:
     store = open_store(url)
     try:
         now_ms = time.time_ns() // 1_000_000
-        new = NewEvent("wrong", "", "paid", 1, "2", now_ms, now_ms, "", payload, True)
+        new = NewEvent(f"wrong-{key}", "", "paid", 1, key, now_ms, now_ms, "", payload, True)
         store.submit(Batch(appends=[Append(_STREAM, [new])]))
     finally:
         store.close()

@@ -68,9 +68,16 @@ def _call_pydantic(validate: Callable[..., Any], data: bytes) -> Any:
         errors: Any = getattr(error, "errors", None)
         if errors is None:
             raise
-        # Pydantic's own text is a page; the first three say enough.
-        said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors()[:3]]
-        raise ValueError("; ".join(said)) from error
+        # Pydantic's own text is a page, and has the values; the first three say enough.
+        said = [f"{'.'.join(map(str, one['loc']))}: {_rule_of(one)}" for one in errors()[:3]]
+    raise ValueError("; ".join(said))
+
+
+def _rule_of(error: Any) -> str:
+    """What pydantic says is wrong; without the value, which it names for the tag of a union."""
+    if error["type"] == "union_tag_invalid":
+        return f"Input tag is none of {error['ctx']['expected_tags']}"
+    return error["msg"]
 
 
 def decode_hook(kind: Any, value: Any) -> object:

@@ -29,7 +29,12 @@ MAX_PAYLOAD = 64 * 1024 * 1024
 
 _READABLE = "Give it a hint that JSON can be read as, or pass the data that it is made of."
 
-_AT = re.compile(r" - at `(?:key in )?\$(.*)`$", re.DOTALL)
+_AT = re.compile(r" - at `(?:key`? in `?)?\$((?:(?! - at `).)*)`$", re.DOTALL)
+_WITH_VALUE = (
+    (re.compile(r"Invalid enum value .*", re.DOTALL), "Expected a value of its enum or literal"),
+    (re.compile(r"Invalid value .*", re.DOTALL), "Expected a tag of its union"),
+)
+"""What msgspec says with the value, and what is said here."""
 
 
 def encode(value: object, where: str | Callable[[], str]) -> bytes:
@@ -91,7 +96,8 @@ def _make_decoder(hint: object, where: str) -> Callable[[bytes], Any]:
         try:
             return read(data)
         except Exception as error:
-            raise _not_decodable(place, error) from error
+            failed = error
+        raise _not_decodable(place, failed)
 
     return decode
 
@@ -113,12 +119,18 @@ def _reader(hint: object, where: str) -> Callable[[bytes], Any]:
 
 
 def _not_decodable(where: str, error: Exception) -> NotDecodable:
+    """With the path and the rule, never the value: it may be a secret, and this is logged."""
     reason = str(error) or type(error).__qualname__
     if found := _AT.search(reason):
         where, reason = where + found[1], reason[: found.start()]
+    with_value = [rule for form, rule in _WITH_VALUE if form.fullmatch(reason)]
+    if isinstance(error, msgspec.ValidationError) and with_value and error.__cause__ is None:
+        return NotDecodable(where, with_value[0])
     if not isinstance(error, ValueError):
         reason = f"{type(error).__qualname__}: {reason}"
-    return NotDecodable(where, reason.rstrip("."))
+    failed = NotDecodable(where, reason.rstrip("."))
+    failed.__cause__ = error
+    return failed
 
 
 def check_hint(hint: object, where: str) -> None:
