@@ -258,12 +258,15 @@ async def test_an_event_keeps_the_trace_that_it_is_given_or_that_of_the_current_
     harness: Harness, orders: Stream[Placed | Paid], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = list[str]()
+    states = list[str]()
 
     @orders.on(order="stream")
     async def note(event: Event[Any]) -> None:
         traces.append(event.trace_parent)
+        states.append(event.trace_state)
 
-    span = SimpleNamespace(is_valid=True, trace_id=0xA, span_id=0xB, trace_flags=1)
+    state = SimpleNamespace(to_header=lambda: "rojo=1")
+    span = SimpleNamespace(is_valid=True, trace_id=0xA, span_id=0xB, trace_flags=1, trace_state=state)
     fake = SimpleNamespace(get_current_span=lambda: SimpleNamespace(get_span_context=lambda: span))
     await harness.append(orders, Placed("a"), trace_parent=TRACE)
     await harness.append(orders, Placed("a"))
@@ -275,4 +278,5 @@ async def test_an_event_keeps_the_trace_that_it_is_given_or_that_of_the_current_
     await harness.settle()
 
     assert traces == [TRACE, "", f"00-{0xA:032x}-{0xB:016x}-01", ""]
+    assert states == ["", "", "rojo=1", ""]
     assert note.name == "note"

@@ -140,3 +140,24 @@ async def test_one_that_does_not_fit_the_stream_is_refused(
             await harness.append_cloudevent(orders, event)
 
     assert harness.store.store.streams.events(orders.name, after=0, limit=9).events == []
+
+
+async def test_a_trace_comes_through_both_forms_and_one_that_is_none_is_left_out(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    seen = list[tuple[str, str]]()
+
+    @orders.on(order="stream")
+    async def note(event: Event[Any]) -> None:
+        seen.append((event.trace_parent, event.trace_state))
+        assert (CloudEvent.of(event).traceparent, CloudEvent.of(event).tracestate) == seen[-1]
+
+    sent = CloudEvent(
+        "1", "s", "order.paid", b'{"order":"a"}', traceparent=TRACE, tracestate="rojo=1,congo=2"
+    )
+    forms = CloudEvent.from_json(sent.to_json()), CloudEvent.from_http(*sent.binary())
+    for number, one in enumerate([*forms, replace(sent, traceparent="mine")]):
+        await harness.append_cloudevent(orders, replace(one, id=f"{number}"))
+    await harness.settle()
+
+    assert seen == [(TRACE, "rojo=1,congo=2")] * 2 + [("", "")]

@@ -2,7 +2,7 @@
 
 Law: what is written here and read again is the same event. The `subject`, and the
 `partitionkey` of the partitioning extension, are the event's key; `dataschema` names
-its type and version; `traceparent` is that of the tracing extension. A source may not be
+its type and version; `traceparent` and `tracestate` are those of the tracing extension. A source may not be
 empty on the wire: an event that has none is given its stream's.
 """
 
@@ -22,6 +22,7 @@ from ..core.events import EventRow
 from ..errors import NotDecodable
 from .event import Event, milliseconds, moment
 from .stream import Stream
+from .tracing import parts_of
 
 STRUCTURED = "application/cloudevents"
 """What the content type of an event begins with that is one JSON object, its attributes beside its data."""
@@ -46,6 +47,7 @@ class CloudEvent:
     """When it happened."""
     dataschema: str = ""
     traceparent: str = ""
+    tracestate: str = ""
 
     @classmethod
     def of(cls, event: Event[Any]) -> CloudEvent:
@@ -59,6 +61,7 @@ class CloudEvent:
             time=event.time,
             dataschema=_schema_of(event.type, event.version),
             traceparent=event.trace_parent,
+            tracestate=event.trace_state,
         )
 
     @property
@@ -134,6 +137,7 @@ class CloudEvent:
 
 def of_row(event: EventRow, stream: str) -> CloudEvent:
     """An event as it is stored."""
+    traceparent, tracestate = parts_of(event.trace)
     return CloudEvent(
         id=event.id,
         source=event.source or _source_of(stream),
@@ -142,7 +146,8 @@ def of_row(event: EventRow, stream: str) -> CloudEvent:
         subject=event.key,
         time=moment(event.time_ms),
         dataschema=_schema_of(event.type, event.version),
-        traceparent=event.trace,
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 
@@ -151,6 +156,16 @@ def headers_of(event: CloudEvent, prefix: str, *, is_ascii: bool = True) -> dict
     return {
         prefix + name: quote(value, safe=_HEADER_SAFE) if is_ascii else value
         for name, value in _attributes_of(event).items()
+    }
+
+
+def message_headers(event: EventRow, stream: str, prefix: str, *, is_ascii: bool = True) -> dict[str, str]:
+    """The headers of an event that goes to a broker: its trace also by the names that tracers look for."""
+    found = of_row(event, stream)
+    trace = {"traceparent": found.traceparent, "tracestate": found.tracestate}
+    return {
+        **headers_of(found, prefix, is_ascii=is_ascii),
+        **{name: value for name, value in trace.items() if value},
     }
 
 
@@ -177,6 +192,7 @@ def _attributes_of(event: CloudEvent) -> dict[str, str]:
         "time": "" if event.time is None else _time_text(event.time),
         "dataschema": event.dataschema,
         "traceparent": event.traceparent,
+        "tracestate": event.tracestate,
     }
     return {name: value for name, value in attributes.items() if value}
 
@@ -203,6 +219,7 @@ def _from_attributes(found: Mapping[str, str], payload: bytes) -> CloudEvent:
         time=time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC),
         dataschema=found.get("dataschema", ""),
         traceparent=found.get("traceparent", ""),
+        tracestate=found.get("tracestate", ""),
     )
 
 

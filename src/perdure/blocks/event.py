@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 from ..core.events import EventRow
 from ..core.positions import position_text
 from ..errors import DefinitionError, PerdureError
+from .tracing import parts_of
 
 E = TypeVar("E")
 T = TypeVar("T", bound=type)
@@ -57,6 +58,8 @@ class Event(Generic[E]):
     """1 for the first try. A try that a crash interrupted is not counted."""
     trace_parent: str = ""
     """The W3C `traceparent` that it was appended with; empty without one."""
+    trace_state: str = ""
+    """The `tracestate` that goes with it, if there is one."""
     is_shadow: bool = False
     """Whether a shadow handles it: what the function does to the world by itself is better left out then."""
 
@@ -73,6 +76,7 @@ class Appended:
 
 def as_event(row: EventRow, data: E, *, stream: str, idempotency_key: str, attempt: int) -> Event[E]:
     """An event of a stream, as handlers and runs get it."""
+    trace_parent, trace_state = parts_of(row.trace)
     return Event(
         data=data,
         id=row.id,
@@ -86,7 +90,8 @@ def as_event(row: EventRow, data: E, *, stream: str, idempotency_key: str, attem
         position=position_text(row.position),
         idempotency_key=idempotency_key,
         attempt=attempt,
-        trace_parent=row.trace,
+        trace_parent=trace_parent,
+        trace_state=trace_state,
     )
 
 

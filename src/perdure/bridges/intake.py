@@ -16,6 +16,7 @@ from ..blocks.event import event, moment
 from ..blocks.options import as_text
 from ..blocks.serving import define
 from ..blocks.stream import Stream
+from ..blocks.tracing import trace_from
 from ..core.events import EventRow, NewEvent, SubscriptionRow
 from ..errors import DefinitionError, NotDecodable
 from ..runtime.subscriptions import Served
@@ -107,7 +108,8 @@ class Intake(Generic[E]):
             value = self._read_value(wrapped, message)
         id, source = self._identity(message, wrapped)
         time = moment(message.time_ms) if wrapped is None else wrapped.time
-        return self.into.new_event(value, "", now_ms, id=id, time=time, source=source)
+        trace = _trace_of(message, wrapped)
+        return self.into.new_event(value, "", now_ms, id=id, time=time, source=source, trace=trace)
 
     def reject(self, message: Message, reason: str, now_ms: int) -> NewEvent:
         """What is kept of a message that became no event."""
@@ -154,6 +156,14 @@ class Intake(Generic[E]):
 
     def __repr__(self) -> str:
         return f"<intake {self.name} of {self.stream} into {self.into.name}>"
+
+
+def _trace_of(message: Message, wrapped: CloudEvent | None) -> str:
+    """That of the event; else that of the message which brought it."""
+    if wrapped is not None and wrapped.traceparent:
+        return trace_from(wrapped.traceparent, wrapped.tracestate)
+    headers = {name.lower(): value for name, value in message.headers.items()}
+    return trace_from(headers.get("traceparent", ""), headers.get("tracestate", ""))
 
 
 def _place_of(message: Message) -> str:

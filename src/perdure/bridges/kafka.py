@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..blocks.cloudevents import headers_of, of_row
+from ..blocks.cloudevents import message_headers
 from ..blocks.stream import Stream
 from ..errors import BrokerUnavailable
 from ..runtime.threads import Threads
@@ -116,7 +116,7 @@ class _Link:
     async def publish(self, event: Outgoing) -> None:
         """See `Link.publish`."""
         topic = address_of(self._topic, event)
-        headers = headers_of(of_row(event.row, event.stream), "ce_", is_ascii=False)
+        headers = message_headers(event.row, event.stream, "ce_", is_ascii=False)
         headers["content-type"] = "application/json"
         while True:
             self._patience.check()

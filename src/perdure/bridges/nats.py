@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from ..blocks.cloudevents import headers_of, of_row
+from ..blocks.cloudevents import message_headers
 from ..blocks.stream import Stream
 from ..errors import BrokerUnavailable, StreamError
 from .intake import Decode, Dedup, Intake
@@ -178,7 +178,7 @@ class _Link:
     async def publish(self, event: Outgoing) -> None:
         """See `Link.publish`."""
         subject = address_of(self._subject, event)
-        headers = headers_of(of_row(event.row, event.stream), "ce-")
+        headers = message_headers(event.row, event.stream, "ce-")
         headers["ce-datacontenttype"] = "application/json"
         headers["Nats-Msg-Id"] = f"{quote(event.stream)} {headers['ce-source']} {headers['ce-id']}"
         while True:

@@ -28,7 +28,7 @@ class NewEvent(NamedTuple):
     at_ms: int
     """When it was appended."""
     trace: str
-    """The W3C `traceparent`; empty without one."""
+    """The W3C `traceparent`, and behind a blank the `tracestate` if there is one; empty without one."""
     payload: bytes
     is_resent: bool
     """Whether the same id may have come before: one that was just drawn cannot."""

@@ -9,12 +9,12 @@ from datetime import datetime
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..blocks.tracing import trace_from, trace_of
 from ..core.events import Append, Clash, Placed
 from ..core.standing import Holdup
 from ..doors import Door
 from .backlog import Backlog
 from .registering import Registrar
-from .tracing import trace_of
 
 if TYPE_CHECKING:
     # Whoever calls with one of them has loaded it.
@@ -67,7 +67,8 @@ class Streaming(ABC):
         with the events that the stream keeps; nothing is written then. With a `connection` also StoreError
         if it is to something else than the store or has no transaction, and the driver's own errors.
         """
-        append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
+        trace = trace_of(trace_parent)
+        append = self.to_append(stream, value, id=id, time=time, source=source, trace=trace)
         return (await self._append(stream, append, connection))[0]
 
     async def append_batch(
@@ -97,7 +98,8 @@ class Streaming(ABC):
         """
         backlog = self._open_backlog()
         backlog.refuse_if_full(stream.name)
-        append = self.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
+        trace = trace_of(trace_parent)
+        append = self.to_append(stream, value, id=id, time=time, source=source, trace=trace)
         written = self._registrar.hand_over(self.door, stream, append)
         backlog.enter(append.events, written)
         return asyncio.ensure_future(_first(append, written))
@@ -108,14 +110,10 @@ class Streaming(ABC):
         Delivered again, it is the same event. Its key is that which the stream gives to its value.
         Raises NotDecodable for one that does not fit the stream's types; otherwise as `append`.
         """
-        return await self.append(
-            stream,
-            event.read(stream),
-            id=event.id,
-            time=event.time,
-            source=event.source_in(stream),
-            trace_parent=event.traceparent,
-        )
+        value, source = event.read(stream), event.source_in(stream)
+        trace = trace_from(event.traceparent, event.tracestate)
+        append = self.to_append(stream, value, id=event.id, time=event.time, source=source, trace=trace)
+        return (await self._append(stream, append, None))[0]
 
     async def _append(self, stream: Stream[Any], append: Append, connection: Any) -> list[Appended]:
         if connection is None:
@@ -146,10 +144,10 @@ class Streaming(ABC):
         id: str | None,
         time: datetime | None,
         source: str,
-        trace_parent: str | None,
+        trace: str,
     ) -> Append:
         """What `append` writes."""
-        trace, now_ms = trace_of(trace_parent), self.door.clock.now_ms()
+        now_ms = self.door.clock.now_ms()
         new = stream.new_event(value, self._draw(), now_ms, id=id, time=time, source=source, trace=trace)
         return Append(stream.name, [new])
 

@@ -13,6 +13,7 @@ from ..blocks.event import Appended
 from ..blocks.handler import Handler
 from ..blocks.starting import refuse_awaited
 from ..blocks.stream import Stream
+from ..blocks.tracing import trace_of
 from ..core.events import Append
 from ..core.standing import Holdup
 from ..streaming.appending import appended
@@ -54,7 +55,8 @@ class Streaming(ABC):
         With a `connection`, which must be one that blocks, the event is written by it, in this thread.
         """
         client = self._ask("append()", itself, commits=False)
-        append = client.to_append(stream, value, id=id, time=time, source=source, trace_parent=trace_parent)
+        trace = trace_of(trace_parent)
+        append = client.to_append(stream, value, id=id, time=time, source=source, trace=trace)
         return self._append(stream, append, client, connection)[0]
 
     def append_batch(
