@@ -225,6 +225,25 @@ async def test_what_rests_or_waits_is_forgotten_with_its_lane_and_delivered_agai
     assert subscriber._memory.count == 0
 
 
+@pytest.mark.parametrize("leaves_before", [True, False], ids=["it has left", "it leaves then"])
+async def test_the_others_go_on_when_only_a_lane_that_leaves_would_need_what_the_stream_let_go_of(
+    worker: _Worker, handler: _Handler, leaves_before: bool
+) -> None:
+    subscriber = make(worker, handler)
+    subscriber.take([lane(0, cursor=4), lane(1)])
+
+    if leaves_before:
+        subscriber.keep(1)
+    worker.asked.pop(0)(EventPage([], 0, gone=3))
+    await some_turns()
+    if not leaves_before:
+        subscriber.keep(1)
+    await some_turns()
+    await worker.answer(event(5, 0), after=5)
+
+    assert handler.begun == [5]
+
+
 # -- suspects ------------------------------------------------------------------------------------------
 
 

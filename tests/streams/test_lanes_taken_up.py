@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from perdure import Stream
 from perdure.core.events import EventPage, EventRow, LaneRow, SubscriptionRow
 from perdure.runtime.floor import Floor
@@ -32,10 +34,12 @@ class SlowReads:
 
     ask_again = ask
 
-    def answer(self, events: dict[str, list[EventRow]]) -> None:
-        """All that were asked till now, in their order."""
+    def answer(self, events: dict[str, list[EventRow]], *, gone: int = 0) -> None:
+        """All that were asked till now, in their order; events up to `gone` are not kept any more."""
 
         def page(stream: str, *, after: int, limit: int) -> EventPage:
+            if stream in events and after < gone:
+                return EventPage([], after, gone=gone)
             found = [one for one in events.get(stream, []) if one.position > after]
             return EventPage(found, found[-1].position if found else after)
 
@@ -124,3 +128,40 @@ async def test_lanes_that_are_given_up_go_with_what_was_taken_of_them_and_take_n
         found = {change.lane: sum(row.events for row in change.windows) for change in batch.windows}
         assert found == {0: 3, 1: 2}
         assert {(mark.lane, mark.is_given_up) for mark in batch.lanes} == {(0, False), (1, True)}
+
+
+@pytest.mark.parametrize("leaves_before", [True, False], ids=["it has left", "it leaves then"])
+async def test_lanes_go_on_when_only_one_that_leaves_would_need_what_the_stream_let_go_of(
+    leaves_before: bool,
+) -> None:
+    clock, reads, fillers = ManualClock(), SlowReads(), list[Any]()
+    hits: Stream[Hit] = Stream(f"hits-let-go-{leaves_before}", Hit, key=lambda hit: hit.page)
+    other: Stream[Hit] = Stream(f"other-let-go-{leaves_before}", Hit, key=lambda hit: hit.page)
+    counted = hits.window(tumbling=3600, initial=0)(lambda count, event: count + 1)
+    paired = hits.join(Hit, other, Hit, name="let-go", within=60)
+    errors = list[BaseException]()
+    committer = SimpleNamespace(fillers=fillers, schedule=lambda: None)
+    driver: Any = SimpleNamespace(committer=committer, reads=reads, clock=clock, floor=Floor(clock))
+    driver.complain = lambda error, doing: errors.append(error)
+    driver.horizon = Horizon(driver.clock, driver.reads, lambda error, doing: None)
+
+    for made in (Windower(driver, counted, ROW), Joiner(driver, paired, ROW)):
+        made.take([LaneRow(1, 0, 4, (), ()), LaneRow(1, 1, 0, (), ())])
+        reads.answer({})
+        if leaves_before:
+            made.keep(1)
+        for _ in range(3):
+            reads.answer({hits.name: EVENTS}, gone=3)
+            await asyncio.sleep(0)
+        if not leaves_before:
+            made.keep(1)
+        for _ in range(3):
+            reads.answer({hits.name: EVENTS}, gone=3)
+            await asyncio.sleep(0)
+
+    for fill in fillers:
+        fill(batch := Batch())
+        assert {change.lane: sum(row.events for row in change.windows) for change in batch.windows} == {
+            0: 1, 1: 0,
+        }  # fmt: skip
+    assert len(errors) == (0 if leaves_before else 2)

@@ -74,9 +74,11 @@ class Following:
 
     def turn(self) -> None:
         """Read next after the lane that is least far."""
-        self._is_lost = False
+        was_lost, self._is_lost = self._is_lost, False
         after = [lane.read_to for lane in self._lanes.values() if not lane.is_leaving]
         self.after = min(after, default=self.after)
+        if was_lost:
+            self._loop.call_soon(self._look)
 
     def read_on(self, room: int) -> None:
         """Read what is next, so many events at most; later, if it is being read or there is no room."""
@@ -106,8 +108,10 @@ class Following:
             self._driver.complain(page, f"reading stream {self._row.stream!r}")
             return
         if page.gone > asked_after:
-            self._is_lost = page.gone > self.after  # else the lane that is so far behind leaves
-            if self._is_lost:
+            self._is_lost = page.gone > self.after
+            if not self._is_lost:  # the lane that is so far behind leaves
+                self._loop.call_soon(self._look)
+            else:
                 lost = gone_below(f"{self._row.stream}/{self._row.name}", self.after, page.gone)
                 self._driver.complain(lost, f"reading stream {self._row.stream!r}")
             return

@@ -204,8 +204,14 @@ class Joiner:
             mine = kept.get(row.lane) or LaneRows(row.lane, [LaneTime(), LaneTime()], [])
             self._lanes[row.lane] = _Lane(row, mine, self._definition.join_rules)
         for side in self._sides:
-            side.after = min(lane.cursors[side.number] for lane in self._lanes.values())
+            self._turn(side)
         self.look()
+
+    def _turn(self, side: _Side) -> None:
+        """Read next after the lane that is least far."""
+        side.is_lost = False
+        after = [lane.cursors[side.number] for lane in self._lanes.values() if not lane.is_leaving]
+        side.after = min(after, default=side.after)
 
     def keep(self, most: int) -> None:
         """Give up the lanes above so many, in the commit that has what was taken of them."""
@@ -213,6 +219,10 @@ class Joiner:
         for lane in staying[most:] if not self._paused else ():
             lane.is_leaving = True
             self._note(lane)
+        for side in self._sides:
+            if side.is_lost:  # another lane may be the one that is
+                self._turn(side)
+                self._look(side)
 
     def look(self) -> None:
         """See whether there is something new, or has been silence for long."""
@@ -274,13 +284,16 @@ class Joiner:
     def _pass_gone(self, side: _Side, gone: int) -> None:
         """Begin with the first event of the other stream that is kept; who had begun there has lost some."""
         number = side.number
-        behind = [lane for lane in self._lanes.values() if lane.cursors[number] < gone]
-        if number and not any(lane.cursors[number] for lane in behind):
+        staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
+        behind = [lane for lane in staying if lane.cursors[number] < gone]
+        if not behind or (number and not any(lane.cursors[number] for lane in behind)):
             for lane in behind:
                 lane.cursors[number] = gone
-            side.after = min(lane.cursors[number] for lane in self._lanes.values())
-            self._loop.call_soon(self._look, side)
-        elif behind:
+            self._turn(side)
+            if staying:
+                self._loop.call_soon(self._look, side)
+        else:
+            self._turn(side)
             side.is_lost = True
             of = side.stream if number else ""
             lost = gone_below(f"{self.row.stream}/{self.row.name}", side.after, gone, stream=of)

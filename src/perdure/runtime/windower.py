@@ -212,8 +212,14 @@ class Windower:
             mine = kept.get(row.lane) or LaneRows(row.lane, [LaneTime()], [])
             windows = LaneWindows(definition.rules, mine.times[0], mine.windows, definition.merge)
             self._lanes[row.lane] = _Lane(row, windows)
-        self._after = min(lane.cursor for lane in self._lanes.values())
+        self._turn()
         self.look()
+
+    def _turn(self) -> None:
+        """Read next after the lane that is least far."""
+        self._is_lost = False
+        after = [lane.cursor for lane in self._lanes.values() if not lane.is_leaving]
+        self._after = min(after, default=self._after)
 
     def keep(self, most: int) -> None:
         """Give up the lanes above so many, in the commit that has what was taken of them."""
@@ -222,6 +228,9 @@ class Windower:
             lane.is_leaving = True
             self._note(lane)
             self._careful.drop([lane.in_hand])
+        if self._is_lost:  # another lane may be the one that is
+            self._turn()
+            self.look()
 
     def look(self) -> None:
         """See whether there is something new, or has been silence for long."""
@@ -245,9 +254,7 @@ class Windower:
             self._driver.complain(page, f"reading stream {self._definition.stream!r}")
             return
         if page.gone > after:
-            self._is_lost = True
-            lost = gone_below(f"{self.row.stream}/{self.row.name}", after, page.gone)
-            self._driver.complain(lost, f"reading stream {self.row.stream!r}")
+            self._pass_gone(page.gone)
             return
         self._end = page.last
         self._driver.horizon.note(
@@ -285,6 +292,16 @@ class Windower:
             self._held_back_s = 0.0
         if page.after > after or self._look_again:
             self._look_again = False
+            self._loop.call_soon(self.look)
+
+    def _pass_gone(self, gone: int) -> None:
+        """Go on with the lanes that need nothing of what is gone; who stays and would is lost."""
+        self._turn()
+        self._is_lost = gone > self._after and not all(lane.is_leaving for lane in self._lanes.values())
+        if self._is_lost:
+            lost = gone_below(f"{self.row.stream}/{self.row.name}", self._after, gone)
+            self._driver.complain(lost, f"reading stream {self.row.stream!r}")
+        elif gone <= self._after:
             self._loop.call_soon(self.look)
 
     def _wait_for_held_back(self) -> None:
