@@ -305,6 +305,31 @@ def test_a_run_that_has_ended_is_given_nothing_and_what_is_known_of_it_goes_with
     assert (kept, count(store, "awaiting"), list(store.check())) == (1, 0, [])
 
 
+def test_runs_that_have_ended_hold_up_none_that_waits_for_the_same(
+    store: PostgresStore, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would fill each part that is given, and none of it could be sent."""
+    monkeypatch.setattr(awaiting_module, "_GIVEN_AT_ONCE", 2)
+    ended = [start(store, lease, f"ended-{number}") for number in range(2)]
+    run = start(store, lease)
+    for waiting in (*ended, run):
+        ask(store, lease, waiting)
+    give(store, lease)
+    store.commit(lease, Batch(ends=[RunEnd(Status.COMPLETED, b"null", 9, None, one) for one in ended]))
+    send, parts = awaiting_module._send, list[int]()
+
+    def send_a_part(link: Any, rows: Any, *, lease: int) -> Any:
+        parts.append(len(rows))
+        assert len(parts) < 5, "it never ends"
+        return send(link, rows, lease=lease)
+
+    monkeypatch.setattr(awaiting_module, "_send", send_a_part)
+    append(store, paid("17"))
+    give(store, lease)
+
+    assert (parts, told(store, run)) == ([1], ["17"])
+
+
 def test_an_event_for_a_run_that_ends_at_that_moment_is_left_to_the_next_generation(
     store: PostgresStore, lease: Lease, other: PostgresStore, second: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
