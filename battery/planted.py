@@ -153,6 +153,13 @@ def beginning_a_key_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def writing_without_the_mark() -> Iterator[None]:
+    """What a handler with `transaction=True` writes is kept before its event counts as done."""
+    with replaced(transactions, _with_done=lambda mark, before, done: mark):
+        yield
+
+
+@contextmanager
 def keeping_what_failed() -> Iterator[None]:
     """What a handler with `transaction=True` has written is kept though it raised."""
 

@@ -19,6 +19,7 @@ from ..planted import (
     losing_what_is_given_up,
     replaced,
     without_the_fence,
+    writing_without_the_mark,
 )
 from .engine import SimulatedCommitter, SimulatedEngine
 from .world import Simulated, simulate
@@ -116,6 +117,7 @@ OF_EVENTS = (
     Planted("an event counts as done when it is begun", _with_events(counting_events_as_done_early)),
     Planted("an event does not wait for the one of its key before it", _with_events(beginning_a_key_at_once)),
     Planted("what a failed handler has written is kept", _with_events(keeping_what_failed)),
+    Planted("a handler's writes are kept without their mark", _with_events(writing_without_the_mark)),
     Planted("the windows of a lane are not kept with its place", _with_events(forgetting_windows)),
     Planted("what waits in a join is not kept with its place", _with_events(forgetting_what_waits_in_a_join)),
     Planted("an event that is given up is not parked", _with_events(losing_what_is_given_up)),

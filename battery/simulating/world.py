@@ -246,6 +246,7 @@ class World:
         kinds = (
             self._kill, self._kill, self._kill_in_a_commit, self._lose_an_answer, self._fill_the_disk,
             self._deploy, self._take_over, self._set_the_clock,
+            *[self._kill_after_a_handler] * (2 if self._flow else 0),
         )  # fmt: skip
         for _ in range(faults):
             await asyncio.sleep(
@@ -267,6 +268,19 @@ class World:
             self.engine.faulty.fail_before_commit()
         else:
             self.engine.faulty.fail_after_commit()
+        await self._until_it_dies()
+
+    async def _kill_after_a_handler(self) -> None:
+        """Die when a handler's writes are on disk, and nothing that comes after them."""
+        faulty = self.engine.faulty
+        look_on = faulty.after_commit
+
+        def die(batch: Batch) -> None:
+            look_on(batch)
+            if any(handling.failed is None for handling in batch.handlings):
+                raise StoreUnavailable("The worker died after a handler had written.")
+
+        faulty.after_commit = die
         await self._until_it_dies()
 
     async def _lose_an_answer(self) -> None:

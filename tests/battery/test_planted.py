@@ -102,7 +102,9 @@ def test_an_engine_with_no_bug_planted_keeps_every_law() -> None:
 
 @pytest.mark.parametrize("planted", OF_EVENTS, ids=lambda planted: planted.what)
 def test_a_bug_in_the_delivery_of_events_is_caught(planted: Planted) -> None:
-    said = caught_by(lambda: planted.simulate(1))
+    found = (caught_by(lambda seed=seed: planted.simulate(seed)) for seed in SEEDS)
+
+    said = next(filter(None, found), "")
 
     assert said.startswith("I8")
 
