@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from perdure import LeaseLost
-from perdure.core.events import Author, DeadEvent, LaneMark, LanePast, NewEvent
+from perdure.core.event_time import LaneTime
+from perdure.core.events import Append, Author, DeadEvent, LaneMark, LanePast, NewEvent
 from perdure.core.standing import KeepRule, SeekRow, StreamSpan
+from perdure.core.windows import WindowChange
 from perdure.stores import standing
 from perdure.stores.base import Batch, Lease, Store
 from perdure.stores.rows import Handling
@@ -72,6 +74,30 @@ def test_what_is_not_done_is_counted_by_lane(store: Store, lease: Lease) -> None
     freed = store.streams.stand(number, since_ms=0)
     assert freed is not None
     assert {one.worker for one in freed.lanes} == {""}
+
+
+def test_of_a_join_both_streams_count(store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = fill(store, 9)
+    store.submit(Batch(appends=[Append("payments", [make("a", 35), make("b", 200)])]))
+    number = store.streams.subscribe("payments", "paid", lanes=2, from_start=True, other="orders").number
+    store.streams.claim_lanes(lease, [number], now_ms=1)
+    time = [LaneTime(), LaneTime(cursor=positions[6])]
+    store.commit(lease, Batch(windows=[WindowChange(number, 0, time, [], [], [])]))
+
+    stand = store.streams.stand(number, since_ms=60)
+    monkeypatch.setattr(standing, "COUNTED_MAX", 9)
+    rough = store.streams.stand(number, since_ms=60)
+
+    assert stand is not None
+    assert rough is not None
+    mine = [10 * n for n in range(1, 10) if positions[n] % 2 == 0 and n > 6]
+    others = [10 * n for n in range(1, 10) if positions[n] % 2 == 1]
+    assert sum(one.behind for one in stand.lanes) == 2 + len(mine) + len(others)
+    first, second = stand.lanes
+    assert first.oldest_at_ms in (35, 200, mine[0])
+    assert first.oldest_at_ms == first.oldest_time_ms + 1  # type: ignore[operator]
+    assert second.oldest_at_ms == others[0]
+    assert (stand.appended, stand.is_exact, rough.is_exact) == (5, True, False)
 
 
 def test_what_is_parked_is_counted_apart(store: Store, lease: Lease) -> None:

@@ -243,3 +243,17 @@ async def test_a_join_that_is_sent_back_tells_the_same_pairs(harness: Harness, s
     await harness.advance(hours=1)
 
     assert told(harness, pairs) == [(1, 2), (1, 3)]
+
+
+async def test_its_lag_is_that_of_both_streams(harness: Harness, streams: Both) -> None:
+    orders, payments = streams
+    pairs = orders.join(Ordered, payments, Paid, name="paid", within=TEN_MINUTES)
+    await harness.append_batch(orders, [Ordered("a", 1), Ordered("b", 2)])
+    await harness.append_batch(payments, [Paid(str(number)) for number in range(4)])
+    await harness.settle()
+    await harness.advance(seconds=20)
+
+    done = await harness.subscription("paid", orders.name).lag()
+
+    assert (done.events, done.in_per_second, done.out_per_second) == (0, 0.1, pytest.approx(0.1))
+    assert pairs.results.name

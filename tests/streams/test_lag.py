@@ -78,6 +78,14 @@ def test_the_status_is_burrows(lane: LaneStand, now_s: int, status: LagStatus) -
     assert status_of(lane, now_ms=now_s * SECOND) is status
 
 
+def test_a_join_that_is_at_its_second_stream_does_not_stall() -> None:
+    lane = stand(*[(n, 100, 19 - n) for n in range(10)])
+
+    found = status_of(lane, now_ms=10 * SECOND), status_of(lane, now_ms=10 * SECOND, is_join=True)
+
+    assert found == (LagStatus.STALL, LagStatus.OK)
+
+
 async def test_a_handler_that_has_done_all_is_not_behind(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -115,10 +115,10 @@ class _Lane:
         times = [left, right._replace(cursor=self.cursors[1])]
         return WindowChange(subscription, self.number, times, rows, gone, results, self._generation)
 
-    def mark(self, subscription: int, *, now_ms: int, end: int) -> LaneMark:
-        """Where it is in the first stream; `end` is the last position there, as far as that is known."""
-        cursor = self.cursors[0]
-        past = self.past.note(cursor, now_ms=now_ms, end=end)
+    def mark(self, subscription: int, *, now_ms: int, ends: Sequence[int]) -> LaneMark:
+        """Where it is in the first stream; `ends` are the last positions in both, as far as is known."""
+        cursor, other = self.cursors
+        past = self.past.note(cursor, now_ms=now_ms, end=max(cursor, ends[0]) + max(0, ends[1] - other))
         return LaneMark(cursor, (), subscription, self.number, self._generation, past, self.is_leaving)
 
 
@@ -322,7 +322,7 @@ class Joiner:
 
     def _take(self, event: EventRow, lane: _Lane, side: int) -> None:
         lane.cursors[side] = event.position
-        lane.past.handled += not side
+        lane.past.handled += 1
         self._note(lane)
         definition = self._definition
         now_ms = self._driver.clock.now_ms()
@@ -376,7 +376,7 @@ class Joiner:
         for lane in list(self._lanes.values()):
             if lane.is_to_be_marked:
                 batch.windows.append(lane.change(number))
-                batch.lanes.append(lane.mark(number, now_ms=now_ms, end=self._sides[0].end))
+                batch.lanes.append(lane.mark(number, now_ms=now_ms, ends=[side.end for side in self._sides]))
             if lane.is_leaving:
                 del self._lanes[lane.number]
         return partial(self._committed, filled)

@@ -86,6 +86,25 @@ def stand_lanes(lanes: Sequence[KeptLane], gone: int, look: StreamLook) -> tuple
     return stands, is_exact
 
 
+def stand_joined(
+    stands: Sequence[LaneStand], cursors: Sequence[int], gone: int, look: StreamLook
+) -> tuple[list[LaneStand], bool]:
+    """The same of a join, with what is not done of its second stream, where its lanes are at `cursors`."""
+    lanes = [KeptLane(one.lane, at, (), (), "") for one, at in zip(stands, cursors, strict=True)]
+    others, is_exact = stand_lanes(lanes, gone, look)
+    return [_with_other(one, other) for one, other in zip(stands, others, strict=True)], is_exact
+
+
+def _with_other(lane: LaneStand, other: LaneStand) -> LaneStand:
+    found = [one for one in (lane, other) if one.oldest_at_ms is not None]
+    oldest = min(found, key=lambda one: one.oldest_at_ms or 0, default=lane)
+    return lane._replace(
+        behind=lane.behind + other.behind,
+        oldest_at_ms=oldest.oldest_at_ms,
+        oldest_time_ms=oldest.oldest_time_ms,
+    )
+
+
 def weigh_move(lanes: Sequence[KeptLane], position: int, gone: int, parked: int, look: StreamLook) -> Move:
     """What sending all lanes to a position does; `parked` are above it."""
     ends = [max(lane.done, default=lane.cursor) for lane in lanes]

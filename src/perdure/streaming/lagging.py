@@ -62,7 +62,7 @@ class LaneLag:
     worker: str
     """Whose it is; empty: no worker serves it."""
     position: str
-    """All that is at or below is done, or parked."""
+    """All that is at or below is done, or parked; of a join, in its first stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ async def read_lag(door: Door, row: SubscriptionRow) -> Lag | None:
 
 def lag_of(stand: SubscriptionStand, *, now_ms: int) -> Lag:
     """What a subscription's stand comes to."""
-    lanes = tuple(_lag_of_lane(lane, now_ms) for lane in stand.lanes)
+    is_join = bool(stand.row.other)
+    lanes = tuple(_lag_of_lane(lane, now_ms, is_join=is_join) for lane in stand.lanes)
     events = sum(lane.events for lane in lanes)
     behind = [lane for lane in stand.lanes if lane.oldest_at_ms is not None]
     oldest = min(behind, key=lambda lane: (lane.cursor, lane.lane), default=None)
@@ -193,10 +194,10 @@ def _gauges_of(lag: Lag) -> list[Gauge]:
     return found
 
 
-def _lag_of_lane(lane: LaneStand, now_ms: int) -> LaneLag:
+def _lag_of_lane(lane: LaneStand, now_ms: int, *, is_join: bool) -> LaneLag:
     return LaneLag(
         lane=lane.lane,
-        status=status_of(lane, now_ms=now_ms),
+        status=status_of(lane, now_ms=now_ms, is_join=is_join),
         events=lane.behind,
         seconds=_seconds_since(lane.oldest_at_ms, now_ms),
         worker=lane.worker,
@@ -204,8 +205,8 @@ def _lag_of_lane(lane: LaneStand, now_ms: int) -> LaneLag:
     )
 
 
-def status_of(lane: LaneStand, *, now_ms: int) -> LagStatus:
-    """Burrow's rules, in their order.
+def status_of(lane: LaneStand, *, now_ms: int, is_join: bool = False) -> LagStatus:
+    """Burrow's rules, in their order. A join runs no code that could stall; it may be at its second stream.
 
     Burrow takes a group for stopped when it has committed nothing for longer than its window is; here
     the time in which there was nothing to do does not count, nor does more than five minutes.
@@ -223,7 +224,7 @@ def status_of(lane: LaneStand, *, now_ms: int) -> LagStatus:
         return LagStatus.REWIND
     if len(past) < _WINDOW or any(not one.behind for one in past):
         return LagStatus.OK
-    if len({*cursors, lane.cursor}) == 1:
+    if len({*cursors, lane.cursor}) == 1 and not is_join:
         return LagStatus.STALL
     if all(before.behind <= after.behind for before, after in pairwise(past)):
         return LagStatus.WARN

@@ -3,12 +3,18 @@
 -- name: stand_of
 SELECT {subscription_columns}, stream.number, stream.gone, coalesce(other.gone, 0), coalesce(
     (SELECT min(cursor) FROM {s}.lane_time WHERE lane_time.subscription = subscription.number AND side = 1 AND cursor > 0), 0
-)
+), other.number
 {all_subscriptions} WHERE subscription.number = $1
 
 -- name: lanes_that_stand
 SELECT lane.lane, lane.cursor, lane.done, lane.history, coalesce(lease.worker, '')
 FROM {s}.lane LEFT JOIN {s}.lease ON lease.number = lane.lease AND lease.held
+WHERE lane.subscription = $1 ORDER BY lane.lane
+
+-- Where the lanes of a join are in its second stream; 0: at its begin.
+-- name: lanes_in_other
+SELECT coalesce(lane_time.cursor, 0) FROM {s}.lane
+LEFT JOIN {s}.lane_time ON lane_time.subscription = lane.subscription AND lane_time.lane = lane.lane AND side = 1
 WHERE lane.subscription = $1 ORDER BY lane.lane
 
 -- name: hold_lanes

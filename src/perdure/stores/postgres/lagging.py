@@ -17,6 +17,7 @@ from ..standing import (
     position_before,
     read_history,
     remember_seek,
+    stand_joined,
     stand_lanes,
     weigh_move,
     write_history,
@@ -171,17 +172,28 @@ def _stand(link: Link, subscription: int, since_ms: int) -> SubscriptionStand | 
     found = link.rows("stand_of", subscription)
     if not found:
         return None
-    row, (stream, gone, other_gone, other_cursor) = SubscriptionRow._make(found[0][:6]), found[0][6:]
+    row, (stream, gone, other_gone, other_cursor, other) = SubscriptionRow._make(found[0][:6]), found[0][6:]
     lanes, is_exact = stand_lanes(_lanes_of(link, subscription), gone, _look_at(link, stream))
     ((parked, parked_at_ms),) = link.rows("dead_since", subscription, 0)
-    times: list[int] = [at_ms for (at_ms,) in link.rows("latest_appends", stream, _LATEST)]
-    appended = sum(at_ms >= since_ms for at_ms in times)
-    if appended == _LATEST:  # there were more: they came evenly, we take it
-        span_ms = max(1, times[0] - times[-1])
-        appended = round(appended * max(1.0, (times[0] - since_ms) / span_ms))
+    appended = _appended(link, stream, since_ms)
+    if row.other:
+        cursors = [cursor for (cursor,) in link.rows("lanes_in_other", subscription)]
+        lanes, is_other_exact = stand_joined(lanes, cursors, other_gone, _look_at(link, other))
+        is_exact = is_exact and is_other_exact
+        appended += _appended(link, other, since_ms)
     return SubscriptionStand(
         row, gone, lanes, is_exact, parked, parked_at_ms, appended, other_gone, other_cursor
     )
+
+
+def _appended(link: Link, stream: int, since_ms: int) -> int:
+    """About how many events were appended since."""
+    times: list[int] = [at_ms for (at_ms,) in link.rows("latest_appends", stream, _LATEST)]
+    appended = sum(at_ms >= since_ms for at_ms in times)
+    if appended < _LATEST:
+        return appended
+    span_ms = max(1, times[0] - times[-1])  # there were more: they came evenly, we take it
+    return round(appended * max(1.0, (times[0] - since_ms) / span_ms))
 
 
 def _span(link: Link, stream: int, since_ms: int) -> StreamSpan:

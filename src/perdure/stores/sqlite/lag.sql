@@ -3,12 +3,18 @@
 -- name: stand_of
 SELECT {subscription_columns}, stream.number << 40, stream.gone, stream.last, coalesce(other.gone, 0), coalesce(
     (SELECT min(cursor) FROM lane_time WHERE lane_time.subscription = subscription.number AND side = 1 AND cursor > 0), 0
-)
+), coalesce(other.number << 40, 0), coalesce(other.last, 0)
 {all_subscriptions} WHERE subscription.number = ?
 
 -- name: lanes_that_stand
 SELECT lane.lane, lane.cursor, lane.done, lane.history, coalesce(lease.worker, '')
 FROM lane LEFT JOIN lease ON lease.number = lane.lease AND lease.held
+WHERE lane.subscription = ? ORDER BY lane.lane
+
+-- Where the lanes of a join are in its second stream; 0: at its begin.
+-- name: lanes_in_other
+SELECT coalesce(lane_time.cursor, 0) FROM lane
+LEFT JOIN lane_time ON lane_time.subscription = lane.subscription AND lane_time.lane = lane.lane AND side = 1
 WHERE lane.subscription = ? ORDER BY lane.lane
 
 -- name: heads_between

@@ -20,6 +20,7 @@ from ..standing import (
     position_before,
     read_history,
     remember_seek,
+    stand_joined,
     stand_lanes,
     weigh_move,
     write_history,
@@ -32,6 +33,7 @@ from .windows import begin_other_anew
 
 _STAND = SQL["stand_of"]
 _LANES = SQL["lanes_that_stand"]
+_IN_OTHER = SQL["lanes_in_other"]
 _HEADS = SQL["heads_between"]
 _HEADS_BEFORE = SQL["heads_before"]
 _DEAD_SINCE = SQL["dead_since"]
@@ -74,11 +76,20 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_STAND, (subscription,)).fetchone()
             if found is None:
                 return None
-            row, (base, gone, last, other_gone, other_cursor) = SubscriptionRow._make(found[:6]), found[6:]
+            row = SubscriptionRow._make(found[:6])
+            base, gone, last, other_gone, other_cursor, other_base, other_last = found[6:]
             look = _look(connection, base, last)
             lanes, is_exact = stand_lanes(_lanes_of(connection, subscription), gone, look)
             parked: Any = connection.execute(_DEAD_SINCE, (subscription, 0)).fetchone()
             appended = last - position_before(since_ms, gone=gone, last=last, look=look)
+            if row.other:
+                look = _look(connection, other_base, other_last)
+                cursors: Any = connection.execute(_IN_OTHER, (subscription,)).fetchall()
+                lanes, is_other_exact = stand_joined(lanes, [at for (at,) in cursors], other_gone, look)
+                is_exact = is_exact and is_other_exact
+                appended += other_last - position_before(
+                    since_ms, gone=other_gone, last=other_last, look=look
+                )
         return SubscriptionStand(
             row, gone, lanes, is_exact, parked[0], parked[1], appended, other_gone, other_cursor
         )
