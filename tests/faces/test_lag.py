@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 
 import psycopg
 import pytest
@@ -164,3 +165,60 @@ def test_a_transaction_that_holds_events_back_is_a_line(
     assert f"until it ends: the transaction of pid {pid} (application 'nightly report'" in answer.err
     assert f"hint: End it: SELECT pg_terminate_backend({pid})." in answer.err
     assert "until it ends" not in after.err
+
+
+def test_a_handler_that_is_gone_is_forgotten_once_it_was_said_what_goes(
+    perdure: Perdure, project: Path
+) -> None:
+    tried = perdure("unsubscribe", "orders/count")
+    kept = perdure("lag", "--json").lines
+    done = perdure("unsubscribe", "orders/count", "--yes")
+
+    assert (tried.code, len(kept), done.code) == (0, 1, 0)
+    assert "would be forgotten" in tried.out
+    assert "--yes" in tried.err
+    assert "is forgotten" in done.out
+    assert "no longer: 1 event\n" in done.out
+    assert "parked: 1 event\n" in done.out
+    assert perdure("lag", "--json").lines == []
+    assert perdure("unsubscribe", "orders/count").code == 3
+    assert perdure("unsubscribe", "orders").code == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--yes",), ("--json",)])
+def test_one_that_a_worker_serves_is_not_forgotten(
+    perdure: Perdure, project: Path, words: tuple[str, ...]
+) -> None:
+    store = SqliteStore(project / "perdure.db")
+    lease = store.acquire("the worker", now_ms=time_ns() // 1_000_000, ttl_ms=100_000)
+    number = store.streams.subscriptions()[0].number
+    store.streams.claim_lanes(lease, [number], now_ms=1)
+
+    answer = perdure("unsubscribe", "orders/count", *words)
+    store.close()
+
+    assert answer.code == 1
+    assert "'the worker' serves orders/count" in answer.err
+    assert len(perdure("lag", "--json").lines) == 1
+
+
+def test_who_holds_up_a_stream_and_is_nobodys_is_named_with_the_command_that_ends_it(
+    perdure: Perdure, project: Path
+) -> None:
+    alone = perdure("lag")
+    named = perdure("lag", "orders/count")
+    store = SqliteStore(project / "perdure.db")
+    lease = store.acquire("the worker", now_ms=time_ns() // 1_000_000, ttl_ms=100_000)
+    served = store.streams.subscribe("orders", "served", lanes=2, from_start=True).number
+    store.streams.claim_lanes(lease, [served], now_ms=1)
+    beside = perdure("lag")
+    store.close()
+
+    assert "unsubscribe" not in alone.err
+    for answer in (named, beside):
+        assert (
+            "No worker serves orders/count: its stream keeps for it what it has not done, 1 event."
+            in answer.err
+        )
+        assert "perdure unsubscribe orders/count" in answer.err
+        assert "orders/served" not in answer.err

@@ -18,6 +18,7 @@ from ...streaming.seeking import Seek
 from .endings import BadInput, ExitCode, with_client
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_time
 from .output import age, console, many, print_json, say
+from .unsubscribing import say_unserved
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +60,7 @@ def lag(
         _show(lags, as_json=as_json, by_lane="/" in which)
         if not as_json:
             await _say_holdup(client)
+            say_unserved(lags, are_named="/" in which)
             if not lags:
                 say("No handlers.")
         stuck = check and any(one.status in _STUCK or one.problem for one in lags)

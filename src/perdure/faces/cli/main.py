@@ -24,6 +24,7 @@ from . import (
     sending,
     showing,
     starting,
+    unsubscribing,
     working,
 )
 from .endings import MEANINGS
@@ -75,6 +76,7 @@ for command in (
     asyncapi.asyncapi,
     lagging.lag,
     lagging.seek,
+    unsubscribing.unsubscribe,
     doctor.doctor,
     moving.move,
     demo.demo,
