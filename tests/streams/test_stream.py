@@ -218,6 +218,10 @@ async def test_what_another_process_appends_is_handled(
     assert note.name == "note"
 
 
+def _no_key(event: Placed) -> str:
+    raise LookupError("it has none")
+
+
 async def test_a_value_that_is_not_of_the_stream_is_refused(
     harness: Harness, orders: Stream[Placed | Paid]
 ) -> None:
@@ -228,8 +232,13 @@ async def test_a_value_that_is_not_of_the_stream_is_refused(
     with pytest.raises(NotSerialisable, match="does not fit"):
         await harness.append(orders, Placed("a", amount="much"))  # pyright: ignore[reportArgumentType]
     bad: Stream[Placed] = Stream("bad", Placed, key=lambda one: one.amount)  # pyright: ignore[reportArgumentType, reportUnknownLambdaType]
-    with pytest.raises(NotSerialisable, match="no text"):
-        await harness.append(bad, Placed("a"))
+    with pytest.raises(NotSerialisable, match="key of a Placed: it is of type int, and no text") as refused:
+        await harness.append(bad, Placed("secret", 4111))
+    assert not [secret for secret in ("secret", "4111") if secret in str(refused.value)]
+    none: Stream[Placed] = Stream("none", Placed, key=_no_key)
+    with pytest.raises(NotSerialisable, match="key of a Placed: LookupError") as refused:
+        await harness.append(none, Placed("secret", 4111))
+    assert not [secret for secret in ("secret", "4111") if secret in str(refused.value)]
 
 
 async def test_append_of_a_stream_is_for_workflows(orders: Stream[Placed | Paid]) -> None:

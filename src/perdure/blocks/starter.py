@@ -38,7 +38,8 @@ class Starter(Generic[E]):
             return
         if not isinstance(call, WorkflowCall):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
             raise PerdureError(
-                f"{self._name}() starts runs for events, and gave {call!r}, which is no call of a workflow.",
+                f"{self._name}() starts runs for events, and gave a {type(call).__name__}, which is no call "
+                "of a workflow.",
                 hint="Return a call, `return ship(event.data)`, or None to start nothing.",
             )
         start_within(call, id=self._id(event) if self._id is not None else run_id_of(self._name, event))

@@ -363,14 +363,13 @@ class Stream(Generic[E]):
         """The key of an event. Raises NotSerialisable for one that is no text."""
         if self._key is None:
             return ""
+        where = f"stream {self.name!r}: key of a {type(value).__name__}"  # whose values may be secrets
         try:
             found = self._key(value)
         except Exception as error:
-            raise NotSerialisable(
-                f"stream {self.name!r}: key of {value!r}", f"{type(error).__name__}: {error}"
-            ) from error
+            raise NotSerialisable(where, f"{type(error).__name__}: {error}") from error
         if not isinstance(found, str):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
-            raise NotSerialisable(f"stream {self.name!r}: key of {value!r}", f"it is {found!r}, and no text")
+            raise NotSerialisable(where, f"it is of type {type(found).__name__}, and no text")
         return as_text(found, "An event's key", shortest=0)
 
     def _encode(self, value: E) -> tuple[str, int, str]:
