@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from perdure import Appended, Event, Handler, NonRetryable, ParkedEvent, Retry, Stream, event
+from perdure import Appended, Event, Handler, NonRetryable, ParkedEvent, Retry, StoreCorrupt, Stream, event
 from perdure.core.events import EventRow
 from perdure.core.positions import position_text
 from perdure.runtime.lanes import Lane
@@ -396,3 +396,5 @@ def _play_planted(trial: Trial, planted: Planted, seed: int, folder: Path) -> No
     except AssertionError as broken:
         if not str(broken).startswith("I5"):  # that it takes long may be the machine's fault
             raise
+    except StoreCorrupt as told:
+        raise AssertionError(f"I1: the store missed what it had acknowledged: {told.code}") from told
