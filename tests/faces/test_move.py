@@ -35,7 +35,7 @@ def test_moving_as_json(perdure: Perdure) -> None:
 
     assert answer.json == {
         "source": "sqlite:///perdure.db", "target": "sqlite:///new.db", "runs": 2, "records": 1,
-        "messages": 0, "replies": 0, "left": [], "was_done": False,
+        "messages": 0, "replies": 0, "streams": 0, "events": 0, "left": [], "was_done": False,
     }  # fmt: skip
 
 

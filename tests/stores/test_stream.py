@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure import LeaseLost, StoreError
+from perdure import LeaseLost
 from perdure.core.events import Append, Clash, DeadEvent, LaneMark, NewEvent, Placed
-from perdure.stores.base import Batch, Lease, MoveMark, Store
+from perdure.stores.base import Batch, Lease, Store
 from perdure.stores.sqlite.blobs import INLINE_BYTES_MAX
 
 
@@ -214,15 +214,6 @@ def test_a_lane_of_another_is_not_marked(store: Store, lease: Lease, other: Stor
     store.release(lease)
 
     assert [lane.cursor for lane in other.streams.claim_lanes(second, [row.number], now_ms=2)] == [0]
-
-
-def test_a_store_with_streams_cannot_be_moved_away(store: Store) -> None:
-    append(store, make("a"))
-
-    with pytest.raises(StoreError, match="has event streams"):
-        store.mark_move(None, MoveMark("moving", "m", 1, "postgresql://x", 5), now_ms=5)
-
-    assert store.move_mark() is None
 
 
 def test_subscriptions_are_listed_by_stream_and_name(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Moving all runs from one store to another: `move` and `abandon`. They run nothing.
+"""Moving all runs and streams from one store to another: `move` and `abandon`. They run nothing.
 
 The law: at most one of the two stores can be written to, whenever the process is killed.
 Each has a mark, which every writer looks at in its own transaction:

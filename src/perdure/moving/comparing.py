@@ -1,6 +1,7 @@
-"""What two stores hold, side by side: a digest of each run, and where the first differs.
+"""What two stores hold, side by side: a digest of each run and row of streams, and where the first differs.
 
-A page of each is in memory at a time. Positions of messages do not count, only their order.
+A page of each is in memory at a time. Positions of messages do not count, only their order; those of
+events do.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from ..errors import StoreCorrupt
 from ..stores.base import MoveCursor, MovePage, Reply, Store
 from ..stores.rows import WholeRun
+from ..stores.stream_rows import AWAITING, EVENT, STREAM, Columns, RowKind, kind_at
 
 PAGE_ROWS_MAX = 500
 PAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -28,20 +31,37 @@ class Counts:
     records: int = 0
     messages: int = 0
     replies: int = 0
+    streams: int = 0
+    events: int = 0
+
+
+class StreamRow(NamedTuple):
+    """A row of streams, and of which kind it is."""
+
+    kind: RowKind
+    columns: Columns
+
+
+Thing: TypeAlias = WholeRun | Reply | StreamRow
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is moved: all but some ids and replies, which stay because they are damaged."""
+    """What is moved: all but some ids, replies and events, which stay because they are damaged."""
 
     ids: Collection[str] = field(default_factory=frozenset[str])
     """All generations of these stay."""
+    runs: Collection[int] = field(default_factory=frozenset[int])
+    """The numbers of these generations."""
 
     def of(self, page: MovePage) -> MovePage:
         """A page without what stays."""
         if not self.ids:
             return page
-        return page._replace(runs=[run for run in page.runs if run.row.id not in self.ids])
+        rows = page.rows
+        if page.rows and kind_at(page.kind) is AWAITING:
+            rows = [row for row in rows if row[0] not in self.runs]
+        return page._replace(runs=[run for run in page.runs if run.row.id not in self.ids], rows=rows)
 
 
 def pages(store: Store, after: MoveCursor) -> Iterator[MovePage]:
@@ -49,44 +69,60 @@ def pages(store: Store, after: MoveCursor) -> Iterator[MovePage]:
     while True:
         page = store.export_page(after, limit=PAGE_ROWS_MAX, bytes_max=PAGE_BYTES_MAX)
         yield page
-        if not (page.runs or page.replies or page.damage):
+        if page.is_empty:
             return
         after = page.after
 
 
-def compare(source: Store, target: Store, part: Part, tell: Callable[[int], object]) -> Counts:
+def compare(source: Store, target: Store, part: Part, tell: Callable[[Counts], object]) -> Counts:
     """Read both, and count what the target has. Raises StoreCorrupt for the first thing that differs.
 
-    `tell` hears after each page how many runs have been compared.
+    `tell` hears now and then how much has been compared.
     """
     counts = Counts()
     here, there = _things(source, part), _things(target, Part())
     for left, right in zip_longest(here, there):
         if left is None or right is None or digest(left) != digest(right):
             raise _differs(left, right, source, target)
-        if isinstance(right, Reply):
-            counts.replies += 1
-            continue
-        counts.runs += 1
-        counts.records += len(right.records)
-        counts.messages += len(right.messages)
-        if counts.runs % PAGE_ROWS_MAX == 0:
-            tell(counts.runs)
+        _count(counts, right)
+        if (counts.runs + counts.events) % PAGE_ROWS_MAX == 0:
+            tell(counts)
     _compare_statuses(source, target, part)
     return counts
 
 
-def digest(thing: WholeRun | Reply) -> bytes:
-    """A SHA-256 of all that is kept of a run, or of a reply."""
+def _count(counts: Counts, thing: Thing) -> None:
+    match thing:
+        case WholeRun():
+            counts.runs += 1
+            counts.records += len(thing.records)
+            counts.messages += len(thing.messages)
+        case Reply():
+            counts.replies += 1
+        case StreamRow():
+            counts.streams += thing.kind is STREAM
+            counts.events += thing.kind is EVENT
+
+
+def digest(thing: Thing) -> bytes:
+    """A SHA-256 of all that is kept of a run, a reply, or a row."""
+    if isinstance(thing, StreamRow):
+        return sha256(
+            msgspec.msgpack.encode((thing.kind.name, thing.columns[: thing.kind.compared]))
+        ).digest()
     if isinstance(thing, WholeRun):
         thing = thing._replace(messages=[message._replace(pos=0) for message in thing.messages])
     return sha256(msgspec.msgpack.encode(thing)).digest()
 
 
-def _things(store: Store, part: Part) -> Iterator[WholeRun | Reply]:
-    for page in pages(store, MoveCursor()):
-        yield from part.of(page).runs
+def _things(store: Store, part: Part) -> Iterator[Thing]:
+    for whole in pages(store, MoveCursor()):
+        page = part.of(whole)
+        yield from page.runs
         yield from page.replies
+        kind = kind_at(page.kind) if page.rows else None
+        if kind is not None:
+            yield from (StreamRow(kind, row) for row in page.rows)
 
 
 def _compare_statuses(source: Store, target: Store, part: Part) -> None:
@@ -100,9 +136,7 @@ def _compare_statuses(source: Store, target: Store, part: Part) -> None:
         )
 
 
-def _differs(
-    left: WholeRun | Reply | None, right: WholeRun | Reply | None, source: Store, target: Store
-) -> StoreCorrupt:
+def _differs(left: Thing | None, right: Thing | None, source: Store, target: Store) -> StoreCorrupt:
     if left is None:
         what = f"Store '{target.url}' has {_name(right)}, which '{source.url}' has not"
     elif right is None:
@@ -115,7 +149,13 @@ def _differs(
     )
 
 
-def _name(thing: WholeRun | Reply | None) -> str:
-    if isinstance(thing, WholeRun):
-        return f"run {thing.row.id!r} (number {thing.row.number})"
-    return f"reply {thing.request!r}" if thing is not None else "nothing"
+def _name(thing: Thing | None) -> str:
+    match thing:
+        case WholeRun():
+            return f"run {thing.row.id!r} (number {thing.row.number})"
+        case Reply():
+            return f"reply {thing.request!r}"
+        case StreamRow():
+            return f"the row {thing.kind.key_of(thing.columns)} of table {thing.kind.name!r}"
+        case None:
+            return "nothing"

@@ -426,7 +426,7 @@ class Store(Protocol):
         ...
 
     def export_page(self, after: MoveCursor, *, limit: int, bytes_max: int) -> MovePage:
-        """Read runs with all that is theirs, by number; then, when there are no more, replies.
+        """Read runs with all that is theirs, by number; then replies; then, by kind, rows of streams.
 
         At most `limit` of them, and no more than one above `bytes_max` of payload.
         What is damaged is named in the page and does not hinder the rest.
@@ -434,11 +434,15 @@ class Store(Protocol):
         ...
 
     def import_page(self, mark: MoveMark, page: MovePage) -> None:
-        """Write a page's runs and replies, all or nothing; no run of it may be there already.
+        """Write what a page holds, all or nothing; no run and no event of it may be there already.
 
-        Runs keep their numbers. Raises StoreMoved unless `mark`, of a store that is
-        `arriving`, is still the store's.
+        Runs keep their numbers, and events their positions. Raises StoreMoved unless `mark`, of a
+        store that is `arriving`, is still the store's, and StoreError for what it has no room for.
         """
+        ...
+
+    def arrived(self) -> MoveCursor:
+        """How far pages have arrived: the source is to give those after this. It may give some again."""
         ...
 
     def versions(self) -> dict[str, str]:

@@ -72,19 +72,11 @@ def in_use(workers: Iterable[tuple[str, int]], url: str) -> StoreInUse:
     )
 
 
-def has_streams(url: str) -> StoreError:
-    """The error for a store whose event streams would be left behind."""
-    return StoreError(
-        f"Store '{url}' has event streams, which cannot be moved yet. Nothing was written.",
-        hint="Leave it where it is, or move its runs once its streams are not needed any more.",
-    )
-
-
 def not_empty(url: str) -> StoreError:
     """The error for a store that cannot be moved to."""
     return StoreError(
-        f"Store '{url}' has runs of its own, and runs are moved to an empty store only: their numbers and "
-        "ids could be the same. Nothing was moved.",
+        f"Store '{url}' has runs of its own, or streams, and runs are moved to an empty store only: their "
+        "numbers and ids could be the same. Nothing was moved.",
         hint="Name another file, or another ?schema= of the database.",
     )
 

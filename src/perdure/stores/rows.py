@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -186,19 +186,25 @@ class Damage(NamedTuple):
     """Something that cannot be read."""
 
     run: int
-    """The number of the run that it belongs to; 0 for a reply, which belongs to none."""
+    """The number of the run that it belongs to; 0 for what belongs to none: a reply, or a row of streams."""
     what: str
+    can_stay: bool = True
+    """Whether the rest is right without it."""
 
 
 class MoveCursor(NamedTuple):
-    """How far a store has been read: all runs up to a number, then all replies up to a request."""
+    """How far a store has been read: all runs up to a number, then replies up to a request, then streams."""
 
     run: int = 0
     request: str = ""
+    kind: int = 0
+    """All kinds of rows before this one, of those of `stream_rows.KINDS`, from 1; 0: not all replies."""
+    key: tuple[Any, ...] = ()
+    """And the rows of this kind up to this key."""
 
 
 class MovePage(NamedTuple):
-    """A part of all that a store holds. The one after the last has neither runs, replies nor damage."""
+    """A part of all that a store holds. The one after the last has neither runs, replies, rows nor damage."""
 
     runs: list[WholeRun]
     replies: list[Reply]
@@ -208,3 +214,12 @@ class MovePage(NamedTuple):
     """The last number that was given to any run, also to one that was removed since."""
     after: MoveCursor
     """Ask for those after this next."""
+    kind: int = 0
+    """Of the rows."""
+    rows: Sequence[tuple[Any, ...]] = ()
+    """Of the streams; see `stream_rows`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing more."""
+        return not (self.runs or self.replies or self.rows or self.damage)

@@ -1,4 +1,4 @@
-"""`move`: all runs of one store, to another."""
+"""`move`: all runs and streams of one store, to another."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ def move(
     ] = False,
     leave_damaged: Annotated[
         bool,
-        typer.Option("--leave-damaged", help="Leave damaged runs behind, instead of moving nothing."),
+        typer.Option("--leave-damaged", help="Leave damaged runs and events behind, or move nothing."),
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Move all runs to another store, and close the first for good.
+    """Move all runs and streams to another store, and close the first for good.
 
     From SQLite to PostgreSQL, back, or from file to file: finished runs and those under way,
-    which go on there. Stop all workers first. The target must be empty. What was broken off
-    goes on when the same command is run again.
+    which go on there; events, at their positions, and how far each handler is. Stop all
+    workers first. The target must be empty. What was broken off goes on when the same
+    command is run again.
     """
 
     async def work() -> ExitCode:
@@ -79,15 +80,22 @@ def _print(moved: Moved) -> None:
         return
     print(
         f"Moved {many(moved.runs, 'run')} with {many(moved.records, 'record')}, "
-        f"{many(moved.messages, 'waiting message')} and {_replies(moved.replies)} to {moved.target}."
+        f"{many(moved.messages, 'waiting message')} and {_replies(moved.replies)}{_streams(moved)} "
+        f"to {moved.target}."
     )
     print(f"All were read again and compared. {moved.source} is closed; keep it until you have a backup.")
     for left in moved.left:
-        print(f"Left behind: {left.id or 'a reply'}. {left.what}")
+        print(f"Left behind: {left.id or 'what is of no run'}. {left.what}")
 
 
 def _replies(count: int) -> str:
     return "1 reply" if count == 1 else f"{count:,} replies"
+
+
+def _streams(moved: Moved) -> str:
+    if not moved.streams:
+        return ""
+    return f", and {many(moved.streams, 'stream')} with {many(moved.events, 'event')},"
 
 
 def _abandon(source: str, target: str, *, as_json: bool) -> None:
@@ -133,7 +141,8 @@ class _Teller:
             return
         if self._is_terminal:
             of = f" of {progress.of:,}" if progress.of else ""
-            sys.stderr.write(f"\r\x1b[K{word}: {progress.done:,}{of} runs")
+            events = f", {progress.events:,} events" if progress.events else ""
+            sys.stderr.write(f"\r\x1b[K{word}: {progress.done:,}{of} runs{events}")
             sys.stderr.flush()
             self._in_line = True
         elif step != self._step:

@@ -65,8 +65,7 @@ class Awaiting:
 
     def prepare(self, stream: int, wanted: Wanted) -> int:
         """Make the row of the correlation, in a transaction of its own: nobody waits for it. Its number."""
-        name = json.dumps((wanted.stream, wanted.type, wanted.fields)).encode()
-        number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1
+        number = correlation_number(wanted.stream, wanted.type, wanted.fields)
         if number not in self._known:
             given = (stream, wanted.type, wanted.fields)
             self._database.rows("insert_correlation", number, *given)
@@ -104,6 +103,12 @@ class Awaiting:
 
         given, _ = self._database.write(work, tell=lambda done: bool(done[1] - {lease.number}))
         return given
+
+
+def correlation_number(stream: str, type: str, fields: str) -> int:
+    """The number of a correlation: a hash of what it is."""
+    name = json.dumps((stream, type, fields)).encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1
 
 
 def _read_news(link: Link, rows: Sequence[tuple[int, int, str, str, int, bool, bool]]) -> News:

@@ -48,19 +48,22 @@ WHERE asking.correlation = taken.correlation AND asking.number = taken.number
 RETURNING asking.run, asking.correlation, asking.value, asking.signal
 
 -- One that continues others is not given again what they were.
+-- name: given_before
+(
+    SELECT former.after FROM {s}.run
+    JOIN {s}.run AS older ON older.id = run.id AND older.generation < run.generation AND NOT older.latest
+    JOIN {s}.awaiting AS former ON former.run = older.number
+        AND former.correlation = given.correlation AND former.value = given.value
+    WHERE run.number = given.run AND older.generation > coalesce((
+        SELECT max(other.generation) FROM {s}.run AS other WHERE other.id = run.id AND NOT other.latest
+        AND other.generation < run.generation AND other.status <> 8
+    ), 0)
+    ORDER BY older.generation DESC LIMIT 1
+)
+
 -- name: want_events
 INSERT INTO {s}.awaiting (run, correlation, value, signal, after, wanted)
-SELECT given.run, given.correlation, given.value, given.signal, coalesce((
-        SELECT former.after FROM {s}.run
-        JOIN {s}.run AS older ON older.id = run.id AND older.generation < run.generation AND NOT older.latest
-        JOIN {s}.awaiting AS former ON former.run = older.number
-            AND former.correlation = given.correlation AND former.value = given.value
-        WHERE run.number = given.run AND older.generation > coalesce((
-            SELECT max(other.generation) FROM {s}.run AS other WHERE other.id = run.id AND NOT other.latest
-            AND other.generation < run.generation AND other.status <> 8
-        ), 0)
-        ORDER BY older.generation DESC LIMIT 1
-    ), 0), given.wanted
+SELECT given.run, given.correlation, given.value, given.signal, coalesce({given_before}, 0), given.wanted
 FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::int8[])
     AS given (run, correlation, value, signal, wanted)
 WHERE EXISTS (SELECT 1 FROM {s}.run WHERE run.number = given.run)

@@ -10,8 +10,9 @@ from typing import Any
 
 from ...core.records import Message, Record
 from ..base import AttemptRow, JobRow, MoveCursor, MoveMark, MovePage, Reply, StateRow
-from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
 from ..rows import WholeRun
+from . import moving_streams
 from .arrays import numbers, payloads, texts
 from .connection import Database, Link
 from .gate import Gate, found_mark
@@ -55,14 +56,13 @@ class Moves:
         if after is None and was_arriving:
             for table in _TABLES:
                 link.rows(f"remove_all_{table}")
+            moving_streams.remove_rows(link)
         will_arrive = after is not None and after.stage == "arriving"
-        will_leave = after is not None and after.stage == "moving"
-        if will_leave and link.rows("any_stream")[0][0]:
-            raise has_streams(url)
         if will_arrive and not was_arriving and link.rows("any_arrived")[0][0]:
             raise not_empty(url)
         link.rows("free_all_runs")
         link.rows("free_all_jobs")
+        moving_streams.free_lanes(link)
         link.rows("remove_move_mark")
         if after is not None:
             link.rows("insert_move_mark", *after)
@@ -71,6 +71,8 @@ class Moves:
 
     def export_page(self, after: MoveCursor, *, limit: int, bytes_max: int) -> MovePage:
         """See `Store.export_page`."""
+        if after.kind:
+            return moving_streams.export_page(self._database, after, limit=limit, bytes_max=bytes_max)
         last, found = self._database.snapshot(("last_run",), ("moving_runs", after.run, limit))
         last_number: int = last[0][0]
         if found:
@@ -80,7 +82,8 @@ class Moves:
         sizes: Any = self._database.rows("moving_replies", after.request, limit)
         requests: list[str] = first_within(sizes, bytes_max)
         if not requests:
-            return MovePage([], [], [], last_number, after)
+            rows_next = after._replace(kind=1)
+            return moving_streams.export_page(self._database, rows_next, limit=limit, bytes_max=bytes_max)
         replies, damage = load_undamaged(requests, self._load_replies)
         return MovePage([], replies, damage, last_number, MoveCursor(after.run, requests[-1]))
 
@@ -130,6 +133,12 @@ class Moves:
             if page.replies:
                 requests, oks, contents, times = zip(*page.replies, strict=True)
                 link.run("insert_replies", texts(requests), numbers(oks), payloads(contents), numbers(times))
+            if page.rows:
+                moving_streams.write_rows(link, page)
+
+    def arrived(self) -> MoveCursor:
+        """See `Store.arrived`."""
+        return moving_streams.arrived(self._database)
 
 
 def _write_runs(link: Link, runs: Sequence[WholeRun]) -> None:

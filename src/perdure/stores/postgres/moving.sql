@@ -20,7 +20,8 @@ WHERE run.status <= 2 AND run.lease <> 0
 SELECT EXISTS (SELECT 1 FROM {s}.lease WHERE held)
 
 -- name: any_arrived
-SELECT EXISTS (SELECT 1 FROM {s}.run) OR EXISTS (SELECT 1 FROM {s}.reply)
+SELECT EXISTS (SELECT 1 FROM {s}.run) OR EXISTS (SELECT 1 FROM {s}.reply) OR EXISTS (SELECT 1 FROM {s}.stream)
+    OR EXISTS (SELECT 1 FROM {s}.schema)
 
 
 -- What is read. A row counts for 100 bytes, and its payload.

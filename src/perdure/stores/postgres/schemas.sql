@@ -22,3 +22,4 @@ SELECT 1 FROM {s}.event WHERE stream = $1 AND pos > $2 AND type = $3 AND version
 
 -- name: schema_gone
 UPDATE {s}.schema SET gone_to = $4 WHERE stream = $1 AND type = $2 AND version = $3
+AND NOT EXISTS (SELECT 1 FROM {s}.move_mark WHERE stage <> 'arrived')

@@ -70,6 +70,7 @@ _STATEMENTS = "\n".join(
         "dead.sql",
         "lag.sql",
         "moving.sql",
+        "moving_streams.sql",
     )
 )
 
@@ -271,6 +272,9 @@ class PostgresStore:
 
     def import_page(self, mark: MoveMark, page: MovePage) -> None:
         self._moves.import_page(mark, page)
+
+    def arrived(self) -> MoveCursor:
+        return self._moves.arrived()
 
     def versions(self) -> dict[str, str]:
         return self._database.read(self._versions)

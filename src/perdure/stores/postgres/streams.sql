@@ -147,9 +147,6 @@ AND lane.lease = $8
 -- name: lane_stand
 SELECT cursor, done, generation, history FROM {s}.lane WHERE subscription = $1 AND lane = $2 AND lease = $3
 
--- name: any_stream
-SELECT EXISTS (SELECT 1 FROM {s}.stream)
-
 -- name: check_lanes
 SELECT 'Subscription ''' || name || ''' has ' || (SELECT count(*) FROM {s}.lane WHERE subscription = number)
     || ' lanes, and should have ' || lanes || '.'

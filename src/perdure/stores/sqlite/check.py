@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import apsw
@@ -10,10 +11,10 @@ import apsw
 from ...errors import StoreCorrupt
 from . import blobs
 from .checksums import TABLES, check_row, check_run
-from .connection import Database
+from .connection import Database, Row
 from .dead import wrong_note
 from .faults import DRIVER_ERRORS
-from .places import wrong_event
+from .places import PLACES, wrong_event
 from .statements import SQL
 
 _CHECKS = tuple(sql for name, sql in SQL.items() if name.startswith("check_"))
@@ -57,13 +58,23 @@ def _checksums(connection: apsw.Connection, url: str) -> Iterator[str]:
             wrong = check_row(row, table, url=url)
             if wrong is not None:
                 yield wrong.what
-    notes_and_events = (("all_event", wrong_event), ("all_notes", wrong_note))
+    streams: Any = connection.execute(SQL["stream_numbers"]).fetchall()
+    wrong_of_stream = partial(_wrong_event, numbers=[number for (number,) in streams])
+    notes_and_events = (("all_event", wrong_of_stream), ("all_notes", wrong_note))
     for name, wrong_row in (*notes_and_events, ("all_lane_time", wrong_window), ("all_window", wrong_window)):
         rows = connection.execute(SQL[name])
         for row in rows:
             damaged = wrong_row(row, url=url)
             if damaged is not None:
                 yield damaged.what
+
+
+def _wrong_event(row: Row, *, numbers: list[int], url: str) -> StoreCorrupt | None:
+    """What is wrong with an event of any stream; `numbers` are those of all streams."""
+    if wrong_event(row, 0, url=url) is None:
+        return None
+    number = max((one for one in numbers if one * PLACES < row[0]), default=0)
+    return wrong_event(row, number * PLACES, url=url)
 
 
 def _blobs(connection: apsw.Connection, url: str) -> Iterator[str]:

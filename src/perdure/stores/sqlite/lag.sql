@@ -3,7 +3,7 @@
 -- name: stand_of
 SELECT {subscription_columns}, stream.number << 40, stream.gone, stream.last, coalesce(other.gone, 0), coalesce(
     (SELECT min(cursor) FROM lane_time WHERE lane_time.subscription = subscription.number AND side = 1 AND cursor > 0), 0
-), coalesce(other.number << 40, 0), coalesce(other.last, 0)
+), stream.sparse_to, coalesce(other.number << 40, 0), coalesce(other.last, 0), coalesce(other.sparse_to, 0)
 {all_subscriptions} WHERE subscription.number = ?
 
 -- name: lanes_that_stand
@@ -27,14 +27,17 @@ SELECT pos - ?1, key, at_ms, time_ms FROM event WHERE pos > ?1 AND pos <= ?1 + ?
 SELECT count(*), min(at_ms) FROM dead WHERE subscription = ? AND place > ? AND NOT due
 
 -- name: base_of
-SELECT number << 40, gone, last FROM stream WHERE name = ?
+SELECT number << 40, gone, last, sparse_to FROM stream WHERE name = ?
+
+-- name: count_events
+SELECT count(*) FROM event WHERE pos > ? AND pos <= ?
 
 -- name: send_lane
 UPDATE lane SET cursor = ?3, done = '[]', generation = generation + 1, history = ?4
 WHERE subscription = ?1 AND lane = ?2
 
 -- name: place_of_identity
-SELECT pos - ?2 FROM event WHERE identity = ?1 AND id = ?3 AND source = ?4 AND pos > ?2 AND pos < ?2 + (1 << 40)
+SELECT pos - ?2 FROM event WHERE identity = ?1 AND id = ?3 AND source = ?4 AND pos > ?2 AND pos <= ?2 + ?5
 
 -- name: unpark_after
 DELETE FROM dead WHERE subscription = ? AND place > ?

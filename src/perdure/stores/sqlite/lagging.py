@@ -38,6 +38,7 @@ _HEADS = SQL["heads_between"]
 _HEADS_BEFORE = SQL["heads_before"]
 _DEAD_SINCE = SQL["dead_since"]
 _BASE = SQL["base_of"]
+_COUNT = SQL["count_events"]
 _SEND_LANE = SQL["send_lane"]
 _FIND = SQL["place_of_identity"]
 _UNPARK: Final = SQL["unpark_after"], SQL["forget_notes_after"]
@@ -50,7 +51,6 @@ _SIZES = SQL["sizes_between"]
 _REMOVE_EVENTS = SQL["remove_events"]
 _REMOVE_UNPARKED = SQL["remove_unparked"]
 _LET_GO = SQL["let_go"]
-_PLACE_MAX: Final = (1 << 40) - 1
 _REMOVALS: Final = tuple(
     SQL[name]
     for name in (
@@ -77,19 +77,19 @@ class LaggingStreams(Streams):
             if found is None:
                 return None
             row = SubscriptionRow._make(found[:6])
-            base, gone, last, other_gone, other_cursor, other_base, other_last = found[6:]
-            look = _look(connection, base, last)
+            base, gone, last, other_gone, other_cursor, sparse_to, *of_other = found[6:]
+            look = _look(connection, base, last, sparse_to)
             lanes, is_exact = stand_lanes(_lanes_of(connection, subscription), gone, look)
             parked: Any = connection.execute(_DEAD_SINCE, (subscription, 0)).fetchone()
-            appended = last - position_before(since_ms, gone=gone, last=last, look=look)
+            appended = look.count_after(position_before(since_ms, gone=gone, last=last, look=look))
             if row.other:
-                look = _look(connection, other_base, other_last)
+                _, other_last, _ = of_other
+                look = _look(connection, *of_other)
                 cursors: Any = connection.execute(_IN_OTHER, (subscription,)).fetchall()
                 lanes, is_other_exact = stand_joined(lanes, [at for (at,) in cursors], other_gone, look)
                 is_exact = is_exact and is_other_exact
-                appended += other_last - position_before(
-                    since_ms, gone=other_gone, last=other_last, look=look
-                )
+                before = position_before(since_ms, gone=other_gone, last=other_last, look=look)
+                appended += look.count_after(before)
         return SubscriptionStand(
             row, gone, lanes, is_exact, parked[0], parked[1], appended, other_gone, other_cursor
         )
@@ -100,8 +100,9 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_BASE, (stream,)).fetchone()
             if found is None:
                 return StreamSpan(0, 0, 0, 0)
-            base, gone, last = found
-            since = position_before(since_ms, gone=gone, last=last, look=_look(connection, base, last))
+            base, gone, last, sparse_to = found
+            look = _look(connection, base, last, sparse_to)
+            since = position_before(since_ms, gone=gone, last=last, look=look)
         return StreamSpan(gone, gone, since, last)
 
     def find(self, stream: str, *, source: str, id: str) -> int | None:
@@ -110,8 +111,9 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_BASE, (stream,)).fetchone()
             if found is None:
                 return None
-            place: Any = connection.execute(_FIND, (identity(stream, source, id), found[0], id, source)).get
-        return place if place is not None and place > found[1] else None
+            base, gone, last, _ = found
+            place: Any = connection.execute(_FIND, (identity(stream, source, id), base, id, source, last)).get
+        return place if place is not None and place > gone else None
 
     def weigh(self, subscription: int, position: int) -> Move | None:
         """See `StreamStore.weigh`."""
@@ -119,10 +121,10 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_STAND, (subscription,)).fetchone()
             if found is None:
                 return None
-            base, gone, last = found[6:9]
+            base, gone, last, _, _, sparse_to, *_ = found[6:]
             lanes = _lanes_of(connection, subscription)
             parked: Any = connection.execute(_DEAD_SINCE, (subscription, position)).fetchone()
-            return weigh_move(lanes, position, gone, parked[0], _look(connection, base, last))
+            return weigh_move(lanes, position, gone, parked[0], _look(connection, base, last, sparse_to))
 
     def seek(self, subscription: int, position: int, *, now_ms: int, who: str, reason: str) -> int | None:
         """See `StreamStore.seek`."""
@@ -177,18 +179,18 @@ class LaggingStreams(Streams):
             found: Any = connection.execute(_KEPT, (rule.stream,)).fetchone()
             base, gone, last, size, least = found
             floor = least if rule.waits else last
-            upto = gone
+            upto, count = gone, 0
             rows: Any = connection.execute(_SIZES, (base, gone, floor, limit)).fetchall()
             for place, at_ms, bytes_of_it in rows:
                 if not _is_over(rule, now_ms, at_ms, size):
                     break
-                upto, size = place, size - bytes_of_it
+                upto, size, count = place, size - bytes_of_it, count + 1
             if upto > gone:
                 connection.execute(_REMOVE_EVENTS, (base, gone, upto))
                 connection.execute(_LET_GO, (base, upto, size))
-            if upto < gone + limit:
+            if count < limit:
                 connection.execute(_REMOVE_UNPARKED, (base, upto, limit))
-        return upto - gone
+        return count
 
     def _is_anything_over(self, connection: apsw.Connection, rule: KeepRule, now_ms: int) -> bool:
         """Whether a write would do something: most looks find nothing."""
@@ -214,9 +216,9 @@ def _lanes_of(connection: apsw.Connection, subscription: int) -> list[KeptLane]:
     ]
 
 
-def _look(connection: apsw.Connection, base: int, last: int) -> StreamLook:
+def _look(connection: apsw.Connection, base: int, last: int, sparse_to: int) -> StreamLook:
     def heads(after: int, until: int, limit: int) -> list[Head]:
-        rows: Any = connection.execute(_HEADS, (base, after, min(until, _PLACE_MAX), limit)).fetchall()
+        rows: Any = connection.execute(_HEADS, (base, after, min(until, last), limit)).fetchall()
         return [Head._make(row) for row in rows]
 
     def heads_before(until: int, limit: int) -> list[Head]:
@@ -224,6 +226,9 @@ def _look(connection: apsw.Connection, base: int, last: int) -> StreamLook:
         return [Head._make(row) for row in reversed(rows)]
 
     def count_after(place: int) -> int:
-        return last - place
+        if place >= sparse_to:
+            return last - place
+        counted: Any = connection.execute(_COUNT, (base + place, base + sparse_to)).get
+        return counted + last - sparse_to
 
     return StreamLook(heads, heads_before, count_after)

@@ -14,9 +14,9 @@ from typing import Any
 import apsw
 
 from ..base import MoveCursor, MoveMark, MovePage, Reply
-from ..moves import first_within, has_streams, in_use, load_undamaged, not_empty, refuse_other_mark
+from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_other_mark
 from ..rows import WholeRun
-from . import blobs
+from . import blobs, moving_streams
 from .blobs import write_rows
 from .checksums import ATTEMPT, JOB, MESSAGE, RECORD, REPLY, RUN_PAYLOADS, STATE, run_checksums
 from .connection import Database
@@ -31,7 +31,6 @@ _INSERT_MARK = SQL["insert_move_mark"]
 _REMOVE_MARK = SQL["remove_move_mark"]
 _FREE_ALL = (SQL["free_all_runs"], SQL["free_all_jobs"])
 _ANY_ARRIVED = SQL["any_arrived"]
-_ANY_STREAM = SQL["any_stream"]
 _REMOVALS = tuple(sql for name, sql in SQL.items() if name.startswith("remove_all_"))
 _MARK = SQL["move_mark"]
 _RUNS = SQL["moving_runs"]
@@ -79,13 +78,13 @@ class Moves:
                 for sql in _REMOVALS:
                     connection.execute(sql)
             will_arrive = after is not None and after.stage == "arriving"
-            will_leave = after is not None and after.stage == "moving"
-            if will_leave and connection.execute(_ANY_STREAM).get:
-                raise has_streams(url)
             if will_arrive and not was_arriving and connection.execute(_ANY_ARRIVED).get:
                 raise not_empty(url)
+            if was_arriving and after is not None and after.stage == "arrived":
+                moving_streams.give_awaited(connection, url=url)
             for sql in _FREE_ALL:
                 connection.execute(sql)
+            moving_streams.free_lanes(connection)
             connection.execute(_REMOVE_MARK)
             if after is not None:
                 connection.execute(_INSERT_MARK, after)
@@ -94,6 +93,8 @@ class Moves:
 
     def export_page(self, after: MoveCursor, *, limit: int, bytes_max: int) -> MovePage:
         """See `Store.export_page`."""
+        if after.kind:
+            return moving_streams.export_page(self._database, after, limit=limit, bytes_max=bytes_max)
         rows: Any = self._database.query(_LAST_RUN)
         last_number: int = rows[0][0]
         found: Any = self._database.query(_RUNS, (after.run, limit))
@@ -104,7 +105,8 @@ class Moves:
         found = self._database.query(_REPLIES, (after.request, limit))
         requests: list[str] = first_within(found, bytes_max)
         if not requests:
-            return MovePage([], [], [], last_number, after)
+            rows_next = after._replace(kind=1)
+            return moving_streams.export_page(self._database, rows_next, limit=limit, bytes_max=bytes_max)
         replies, damage = load_undamaged(requests, self._load_replies)
         return MovePage([], replies, damage, last_number, MoveCursor(after.run, requests[-1]))
 
@@ -141,6 +143,12 @@ class Moves:
                 _write_runs(connection, page.runs)
             replies = [reply._replace(ok=int(reply.ok)) for reply in page.replies]  # as it is read
             write_rows(connection, _INSERT_REPLY, replies, REPLY.payloads)
+            if page.rows:
+                moving_streams.write_rows(connection, page, url=self._database.url)
+
+    def arrived(self) -> MoveCursor:
+        """See `Store.arrived`."""
+        return moving_streams.arrived(self._database)
 
 
 def _write_runs(connection: apsw.Connection, runs: Sequence[WholeRun]) -> None:

@@ -16,7 +16,8 @@ UPDATE run SET crashes = crashes + coalesce(
 WHERE status <= 2 AND lease <> 0
 
 -- name: any_arrived
-SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM reply)
+SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM reply) OR EXISTS (SELECT 1 FROM stream)
+    OR EXISTS (SELECT 1 FROM schema)
 
 
 -- What is read. A row counts for 100 bytes, and its payload.

@@ -13,16 +13,16 @@ from .checksums import checksum
 from .connection import Row
 
 PLACES: Final = 1 << 40
-"""How many events a stream can have: its number, times this, and a place are a position in the file."""
+"""A stream's number, times this, and a place are a position in the file; see `next_stream`."""
 _PAYLOAD: Final = 9
 
 
-def wrong_event(row: Row, *, url: str) -> StoreCorrupt | None:
-    """What is wrong with an event's row; None when nothing is."""
+def wrong_event(row: Row, base: int, *, url: str) -> StoreCorrupt | None:
+    """What is wrong with the row of an event, of the stream that begins at `base`; None when nothing is."""
     *columns, crc = row
     if crc == checksum(columns):
         return None
-    number, place = divmod(row[0], PLACES)
+    number, place = base // PLACES, row[0] - base
     return StoreCorrupt(
         f"In store '{url}' event {place} of stream number {number} is damaged: it does not fit its checksum.",
         hint="Restore a backup of the file. `perdure doctor` names all that is damaged.",
@@ -31,7 +31,7 @@ def wrong_event(row: Row, *, url: str) -> StoreCorrupt | None:
 
 def read_event(connection: apsw.Connection, row: Row, base: int, *, url: str) -> EventRow:
     """An event from its row; raises StoreCorrupt for one that the disk has changed."""
-    wrong = wrong_event(row, url=url)
+    wrong = wrong_event(row, base, url=url)
     if wrong is not None:
         raise wrong
     columns = row[:-1]

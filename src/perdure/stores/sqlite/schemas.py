@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
@@ -17,6 +17,7 @@ from ..moves import refuse_closed
 from .borrowing import within
 from .connection import Database
 from .marks import read_mark
+from .places import PLACES
 from .statements import SQL
 
 _OF = SQL["schemas_of"]
@@ -25,8 +26,6 @@ _PUT = SQL["put_schema"]
 _ANY = SQL["any_of_version"]
 _GONE = SQL["schema_gone"]
 _STREAM = SQL["stream_of"]
-
-_PLACES: Final = 1 << 40
 
 
 class Schemas:
@@ -108,5 +107,6 @@ def _is_kept(connection: apsw.Connection, row: SchemaRow, *, after: int) -> bool
     found: Any = connection.execute(_STREAM, (row.stream,)).fetchone()
     if found is None:
         return False
-    base = found[0] * _PLACES
-    return connection.execute(_ANY, (base + after, base + _PLACES, row.type, row.version)).get is not None
+    number, last, _ = found
+    base = number * PLACES
+    return connection.execute(_ANY, (base + after, base + last + 1, row.type, row.version)).get is not None

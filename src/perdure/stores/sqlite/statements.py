@@ -21,6 +21,7 @@ _FILES: Final = (
     "windows.sql",
     "dead.sql",
     "lag.sql",
+    "moving_streams.sql",
 )
 
 SQL: Final = load_statements(

@@ -235,6 +235,9 @@ class SqliteStore:
     def import_page(self, mark: MoveMark, page: MovePage) -> None:
         self._moves.import_page(mark, page)
 
+    def arrived(self) -> MoveCursor:
+        return self._moves.arrived()
+
     def versions(self) -> dict[str, str]:
         return {
             "sqlite": apsw.sqlite_lib_version(),

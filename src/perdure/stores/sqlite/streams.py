@@ -172,8 +172,8 @@ class Streams(Schemas):
         """See `StreamStore.ask_within`."""
         path = None if self._database.writes_by(connection) else self._database.path
         with within(connection, path=path, url=self._database.url):
-            number, _, _ = _number_of(connection, wanted.stream)
-            asked = _Asked(connection, number, url=self._database.url)
+            number, last, _ = _number_of(connection, wanted.stream)
+            asked = _Asked(connection, number, last, url=self._database.url)
             return ask_for(connection, wanted, run_id, asked)
 
     gives_later = False
@@ -198,7 +198,7 @@ class Streams(Schemas):
             number, last, gone = found
             if after < gone:
                 return EventPage([], after, gone=gone, last=last)
-            asked = _Asked(connection, number, url=self._database.url)
+            asked = _Asked(connection, number, last, url=self._database.url)
             events = asked.events(after=after, limit=limit)
         return EventPage(events, events[-1].position if events else after, gone=gone, last=last)
 
@@ -224,16 +224,17 @@ class Streams(Schemas):
 class _Asked:
     """A stream, read on a connection."""
 
-    def __init__(self, connection: apsw.Connection, number: int, *, url: str) -> None:
+    def __init__(self, connection: apsw.Connection, number: int, last: int, *, url: str) -> None:
         self._connection = connection
         self._url = url
         self.stream = number
         self.base = number * PLACES
+        self._end = self.base + last + 1
 
     def events(self, *, after: int, limit: int) -> list[EventRow]:
         """Those above a place, in order; one that is damaged is named."""
         connection, base = self._connection, self.base
-        rows: Any = connection.execute(_AFTER, (base + after, base + PLACES, limit)).fetchall()
+        rows: Any = connection.execute(_AFTER, (base + after, self._end, limit)).fetchall()
         return [read_or_name(connection, row, base, url=self._url) for row in rows]
 
     def event_at(self, pos: int) -> EventRow | None:
@@ -289,7 +290,7 @@ def _append(
         for event in append.events
         if event.is_resent
     }
-    stored = _stored(connection, resent, base, url=url) if resent else {}
+    stored = _stored(connection, resent, base, last, url=url) if resent else {}
     twins: dict[tuple[str, str], tuple[int, _Content]] = dict(stored)
     outcomes: list[Placed] = []
     fresh: list[NewEvent] = []
@@ -330,14 +331,14 @@ def _content(event: NewEvent | EventRow) -> _Content:
 
 
 def _stored(
-    connection: apsw.Connection, resent: dict[tuple[str, str], int], base: int, *, url: str
+    connection: apsw.Connection, resent: dict[tuple[str, str], int], base: int, last: int, *, url: str
 ) -> dict[tuple[str, str], tuple[int, _Content]]:
     """Those of these names that are in the stream: their places, and what they hold."""
     rows: Any = connection.execute(_OF_IDENTITIES, (json.dumps(list(resent.values())),)).fetchall()
     found: dict[tuple[str, str], tuple[int, _Content]] = {}
     for row in rows:
         event = read_event(connection, row, base, url=url)
-        if 0 < event.position < PLACES and (event.source, event.id) in resent:
+        if 0 < event.position <= last and (event.source, event.id) in resent:
             found[event.source, event.id] = (event.position, _content(event))
     return found
 

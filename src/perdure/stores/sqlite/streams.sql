@@ -4,7 +4,11 @@
 SELECT number, last, gone FROM stream WHERE name = ?
 
 -- name: insert_stream
-INSERT INTO stream (number, name, last) SELECT coalesce(max(number), 0) + 1, ?, 0 FROM stream RETURNING number
+INSERT INTO stream (number, name, last) SELECT {next_stream}, ?, 0 FROM stream RETURNING number
+
+-- Behind the last one; and where that came from another store, behind all the numbers that its places need.
+-- name: next_stream
+coalesce(max(number + ((last + (1 << 39)) >> 40)), 0) + 1
 
 -- name: extend_stream
 UPDATE stream SET last = ?2, bytes = bytes + ?3 WHERE number = ?1
@@ -21,9 +25,6 @@ SELECT {event_columns} FROM event WHERE identity IN (SELECT value FROM json_each
 
 -- name: events_after
 SELECT {event_columns} FROM event WHERE pos > ? AND pos < ? ORDER BY pos LIMIT ?
-
--- name: any_stream
-SELECT 1 FROM stream LIMIT 1
 
 -- name: subscription_columns
 subscription.number, stream.name, subscription.name, subscription.lanes, subscription.is_intake, coalesce(other.name, '')
@@ -96,12 +97,19 @@ SELECT cursor, done, generation, history FROM lane WHERE subscription = ? AND la
 
 -- name: check_places
 SELECT 'Stream ''' || name || ''' has ' || last || ' as its last place, but an event stands behind it.'
-FROM stream WHERE EXISTS (SELECT 1 FROM event WHERE pos > (number << 40) + last AND pos < (number + 1) << 40)
+FROM stream WHERE EXISTS (
+    SELECT 1 FROM event WHERE pos > (stream.number << 40) + stream.last AND pos < coalesce(
+        (SELECT min(next.number) FROM stream AS next WHERE next.number > stream.number) << 40, 9223372036854775807
+    )
+)
 
 -- name: check_lanes
 SELECT 'Subscription ''' || name || ''' has ' || (SELECT count(*) FROM lane WHERE subscription = number)
     || ' lanes, and should have ' || lanes || '.'
 FROM subscription WHERE (SELECT count(*) FROM lane WHERE subscription = number) <> lanes
+
+-- name: stream_numbers
+SELECT number FROM stream
 
 -- name: all_event
 SELECT {event_columns} FROM event NOT INDEXED
