@@ -28,7 +28,7 @@ from perdure.core.standing import KeepRule
 from perdure.core.windows import WindowChange, WindowRow
 from perdure.errors import StoreError, StoreMoved
 from perdure.stores.base import Batch, Lease, MoveCursor, MoveMark, MovePage, Store
-from perdure.stores.correlation import wanted
+from perdure.stores.correlation import Found, wanted
 from perdure.stores.rows import Damage
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.stream_rows import EVENT, KINDS, STREAM, kind_at
@@ -69,13 +69,11 @@ def append(store: Store, *events: NewEvent, stream: str = "orders") -> list[int]
     return [one.position for placed in outcomes if isinstance(placed, list) for one in placed]
 
 
-def ask(store: Store, run_id: str, order: str) -> None:
-    within(
-        store,
-        lambda connection: store.streams.ask_within(
-            connection, wanted("orders", "paid", {"order": order}), run_id
-        ),
-    )
+def ask(store: Store, run_id: str, order: str) -> Found:
+    said: list[Found] = []
+    asked = wanted("orders", "paid", {"order": order})
+    within(store, lambda connection: said.append(store.streams.ask_within(connection, asked, run_id)))
+    return said[0]
 
 
 def fill(store: Store, lease: Lease) -> list[int]:
@@ -92,7 +90,7 @@ def fill(store: Store, lease: Lease) -> list[int]:
         streams.claim_lanes(lease, [number], now_ms=1)
     history = (LanePast(5, at[1], 3, 2),)
     marks = [LaneMark(at[1], (at[3], at[4]), row.number, 0, 0, history)]
-    watches = [LaneWatch(row.number, 1, 1, at[2], (at[2],), ((at[2], 1),))]
+    watches = [LaneWatch(row.number, 1, 1, at[2], (), ((at[2], 1),))]
     parked = [
         DeadEvent(row.number, at[n], 0, "k", int(kind), 2, b"no" if n == 3 else None, 9, 1)
         for n, kind in ((3, DeadKind.FAILED), (4, DeadKind.BEHIND))
@@ -179,13 +177,14 @@ def test_each_page_may_come_again_after_the_last_that_arrived(
     store.release(lease)
     given = rows_of(read(store))
 
-    for _ in range(100):
+    arrived = False
+    for pages in range(2, 100):  # so many, and then it is broken off
         page = store.export_page(empty.arrived(), limit=3, bytes_max=ALL)
-        cut = 0
-        while not page.is_empty and cut < 40:
+        for _ in range(pages):
             empty.import_page(ARRIVING, page)
-            page, cut = store.export_page(page.after, limit=3, bytes_max=ALL), cut + 1
-        if page.is_empty:
+            page = store.export_page(page.after, limit=3, bytes_max=ALL)
+            arrived = arrived or page.is_empty
+        if arrived:
             break
 
     assert rows_of(read(empty)) == given
@@ -277,6 +276,26 @@ def test_a_run_that_waits_is_given_what_comes_and_what_the_store_that_was_left_h
         assert b'"e2"' in (has[0] or b"")
 
 
+def test_a_run_that_asks_after_a_move_is_given_what_came_before_it(
+    store: Store, lease: Lease, empty: Store
+) -> None:
+    fill(store, lease)
+    store.release(lease)
+    carry(store, empty)
+    open_it(empty)
+    worker = empty.acquire("w", now_ms=0, ttl_ms=10_000)
+    run = start(empty, worker, "asks")
+    told = list[bytes]()
+
+    for _ in range(2):
+        found = ask(empty, "asks", "a")
+        told += [found.event.encode()] if found.event else []
+    settle(empty, worker)
+
+    told += [message.payload or b"" for message in empty.messages_for(run)]
+    assert [one.split(b",")[1] for one in told] == [b'"e2"', b'"e3"']
+
+
 def settle(store: Store, lease: Lease) -> None:
     while store.streams.gives_later and (news := store.streams.look_for_awaited()) is not None:
         if not store.streams.give_awaited(lease, news).is_more:
@@ -290,7 +309,9 @@ def test_a_worker_that_died_with_a_lane_is_counted_by_the_move(
     number = store.streams.subscribe("orders", "notes", lanes=1, from_start=True).number
     store.streams.claim_lanes(lease, [number], now_ms=1)
 
-    store.mark_move(None, ARRIVING._replace(stage="moving"), now_ms=20_000)
+    moving = ARRIVING._replace(stage="moving")
+    store.mark_move(None, moving, now_ms=20_000)
+    store.mark_move(moving, moving._replace(turn=2), now_ms=20_000)  # once, however often it is gone on with
     carry(store, empty)
     open_it(empty)
 
@@ -346,7 +367,16 @@ def append_in_ones_own_transaction(store: Store) -> None:
         store.streams.append_within(connection, appended)
 
 
-# -- places that lie far apart, in a file --------------------------------------------------------------
+def test_streams_are_moved_to_an_empty_store_only(store: Store) -> None:
+    append(store, event("e1"))
+
+    with pytest.raises(StoreError, match="has runs of its own, or streams"):
+        store.mark_move(None, ARRIVING, now_ms=0)
+
+    assert store.move_mark() is None
+
+
+# -- places that lie far apart --------------------------------------------------------------
 
 
 def far(store: Store, *streams: tuple[str, int]) -> None:
@@ -361,6 +391,18 @@ def far(store: Store, *streams: tuple[str, int]) -> None:
     page = MovePage([], [], [], 0, MoveCursor(), KINDS.index(EVENT) + 1, sorted(events))
     store.import_page(ARRIVING, page)
     open_it(store)
+
+
+def test_new_events_come_after_places_that_reach_far(empty: Store) -> None:
+    lasts = {"a": 1 << 58, "b": 1 << 45}
+    far(empty, *lasts.items())
+
+    for stream, last in lasts.items():
+        (late,) = append(empty, event("late"), stream=stream)
+        page = empty.streams.events(stream, after=0, limit=9)
+        assert [one.position for one in page.events] == [last - (1 << 41), last, late]
+        assert late > last
+        assert not page.is_held_back
 
 
 @pytest.fixture
@@ -380,13 +422,24 @@ def test_streams_whose_places_reach_far_do_not_get_into_each_others_way(file: Sq
     far(file, *lasts.items())
 
     for stream, last in lasts.items():
-        append(file, event("x"), event("y"), stream=stream)
+        append(file, event("x"), event("y"), event("x"), stream=stream)
         assert places(file, stream) == [last - (1 << 41), last, last + 1, last + 2]
+        assert file.streams.keeps_version(SchemaRow(stream, "paid", 2, "f", b"{}", 3, last))
     append(file, event("x"), stream="new")
     assert places(file, "new") == [1]
     assert list(file.check()) == []
     assert file.streams.find("d", source="shop", id="x") == lasts["d"] + 1
     assert file.streams.span("b", since_ms=6).last == lasts["b"] + 2
+
+
+def test_a_damaged_event_whose_place_reaches_far_is_named_by_it(file: SqliteStore) -> None:
+    far(file, ("a", 1 << 52), ("b", 1 << 45))
+    within(file, lambda connection: connection.execute("UPDATE event SET key = 'other'"))
+
+    found = list(file.check())
+
+    assert [f"event {1 << 52} of stream number 1 is" in one for one in found].count(True) == 1
+    assert [f"event {1 << 45} of stream number 4098 is" in one for one in found].count(True) == 1
 
 
 def test_of_places_that_lie_far_apart_those_that_have_an_event_are_counted(file: SqliteStore) -> None:
