@@ -264,7 +264,7 @@ async def test_forked_again_it_goes_on_where_it_was(harness: Harness, orders: Or
 
 
 async def test_what_has_no_function_to_call_is_refused(harness: Harness, orders: Orders) -> None:
-    windows = orders.window(Placed, tumbling=60, initial=0)(lambda total, event: total)
+    windows = orders.window(Placed, tumbling=60, initial=0, name="windows")(lambda total, event: total)
 
     @orders.on()
     async def charge(event: Event[Placed]) -> None: ...

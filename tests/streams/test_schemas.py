@@ -431,7 +431,7 @@ def test_the_errors_of_reading_can_be_told_apart(orders: Stream[Placed | Paid]) 
 async def test_a_value_of_another_streams_type_is_refused(harness: Harness, name: str, kind: str) -> None:
     stream: Stream[Any] = Stream(name, make(kind, 1, a=int))
 
-    with pytest.raises(NotSerialisable, match="it is a Placed, and the stream is of Thing"):
+    with pytest.raises(NotSerialisable, match="it is of type Placed, and the stream is of Thing"):
         await harness.append(stream, Placed("a"))
     assert registered(harness, name) == []
 

@@ -24,8 +24,13 @@ def event(name: str, *, version: int = 1) -> Callable[[T], T]:
 
     Without it that is the class's own name, version 1. Raises DefinitionError.
     """
-    if not name or version < 1:
-        raise DefinitionError(f"@event({name!r}, version={version}): a name, and a version from 1 on.")
+    if isinstance(name, type):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+        raise DefinitionError(
+            f"@event stands on {name.__name__} without a name.",
+            hint="Write @event('…'): the name of the type.",
+        )
+    if not name or type(version) is not int or version < 1:
+        raise DefinitionError(f"@event({name!r}, {version=!r}): a name, and a version from 1 on.")
 
     def mark(kind: T) -> T:
         setattr(kind, _MARK, (name, version))
@@ -111,7 +116,12 @@ def moment(at_ms: int) -> datetime:
 
 
 def milliseconds(time: datetime) -> int:
-    """Of a time that an event is given. Raises PerdureError for one without a time zone."""
+    """Of a time that an event is given. Raises PerdureError for one without a time zone, and for no time."""
+    if not isinstance(time, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+        raise PerdureError(
+            f"An event's time is {time!r}, which is no datetime.",
+            hint="Use datetime.now(UTC), or datetime.fromisoformat(…) with a time zone.",
+        )
     if time.tzinfo is None:
         raise PerdureError(
             f"An event's time is {time!r}, without a time zone.", hint="Use datetime.now(UTC)."

@@ -143,25 +143,3 @@ def learn_versions(source: Source, stream: str, store: Store, events: Sequence[E
         for row in store.streams.schemas(stream):
             if (row.type, row.version) in new:
                 source.versions.learn(row)
-
-
-def check_function(
-    function: Callable[..., Any], what: str, *, in_transaction: bool, is_plain: bool = False
-) -> None:
-    """Raise DefinitionError for one that cannot be called with the event, or with a connection besides."""
-    name = getattr(function, "__name__", repr(function))
-    if (in_transaction or is_plain) and inspect.iscoroutinefunction(function):
-        raise DefinitionError(
-            f"{what}(…): {name}() is async, and is called within a commit, which would wait for it.",
-            hint="Write `def`; what takes longer belongs into a run, or a handler without transaction=True.",
-        )
-    given = ("event", "connection") if in_transaction else ("event",)
-    try:
-        inspect.signature(function).bind(*given)
-    except TypeError as error:
-        raise DefinitionError(
-            f"{what}(…): {name}() is called with the {' and a '.join(given)}, which it refuses: {error}.",
-            hint="A handler takes the event; with transaction=True the event and a connection.",
-        ) from error
-    except ValueError:  # no signature can be had: of a builtin
-        return

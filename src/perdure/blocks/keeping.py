@@ -23,6 +23,11 @@ _defined: weakref.WeakSet[Keeps] = weakref.WeakSet()
 
 def keep_rule(stream: str, keep: timedelta | None, keep_bytes: int | None, unhandled: Unhandled) -> KeepRule:
     """The rule of a stream. Raises DefinitionError."""
+    if keep is not None and not isinstance(keep, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+        raise DefinitionError(
+            f"Stream({stream!r}, {keep=!r}) cannot be: keep is a timedelta.",
+            hint=f"Write keep=timedelta(days={keep}).",
+        )
     wrong = (
         (keep is not None and keep <= timedelta())
         or (keep_bytes is not None and keep_bytes < 0)

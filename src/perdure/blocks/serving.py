@@ -43,8 +43,11 @@ class Handlers:
     """The handlers that one engine serves."""
 
     def __init__(self, wanted: Iterable[Subscribing] | None = None) -> None:
-        """`wanted`: only these; None: all that are defined in this process, now or later."""
-        self._wanted = None if wanted is None else list(wanted)
+        """`wanted`: only these; None: all that are defined in this process, now or later.
+
+        Raises DefinitionError for what is no handler.
+        """
+        self._wanted = None if wanted is None else _checked(wanted)
         self._seen = -1
 
     def news(self) -> list[Subscribing]:
@@ -65,6 +68,21 @@ class Handlers:
                 hint="Rename one, or give it a name of its own: @stream.on(…, name='…').",
             )
         return [found[name] for name in sorted(found)]
+
+
+def _checked(wanted: Iterable[Subscribing]) -> list[Subscribing]:
+    # Not all who call have a type checker.
+    if not isinstance(wanted, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"handlers={wanted!r} is no list.", hint="Write handlers=[…].")
+    found = list(wanted)
+    for one in found:
+        if not callable(getattr(one, "serve", None)):
+            name = getattr(one, "__name__", repr(one))
+            raise DefinitionError(
+                f"Engine(handlers=[…]): {name} is no handler.",
+                hint="Put @stream.on() above the function, and pass what that makes of it.",
+            )
+    return found
 
 
 def _by_name(

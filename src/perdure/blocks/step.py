@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from ..codec.arguments import Arguments
 from ..codec.json import encode
 from ..core.host import current_host
-from ..core.retry import Retry
+from ..core.retry import Retry, check_retry
 from ..errors import DefinitionError, OutsideRun
 from ..runtime.attempt import PlainAttempt, StepInfo, current_attempt
 from ..runtime.clock import SystemSource
@@ -99,6 +99,7 @@ class Step(Generic[P, R]):
         dress(self, function)
         self.fn = function
         self.name = name or function.__name__
+        check_retry(retry, f"@step {self.name}")
         self.retry = retry or Retry()
         self.timeout_ms = to_ms(timeout, f"@step {self.name}: timeout")
         self.deadline_ms = to_ms(deadline, f"@step {self.name}: deadline")

@@ -12,15 +12,16 @@ from ..core.events import Append, Clash, EventRow, NewEvent, Placed
 from ..core.holding import held_here
 from ..core.host import current_host
 from ..core.positions import position_text
-from ..core.retry import Retry
-from ..errors import DefinitionError, DuplicateConflict, NotSerialisable, OutsideRun, SchemaError
+from ..core.retry import Retry, check_retry
+from ..errors import DefinitionError, DuplicateConflict, OutsideRun, SchemaError
 from ..runtime.attempt import Lent, StepInfo, current_attempt
 from ..runtime.handlers import OnExhausted, Order
 from ..schemas.compatibility import Compat, check_compat
 from ..stores.base import Store
 from .awaiting import next_event
+from .declaring import check_function, check_key, check_on, no_key, no_such_type, not_of_stream
 from .event import Appended, Event, as_event, kinds_of, milliseconds, type_of
-from .handler import Handler, check_function
+from .handler import Handler
 from .join import Join, Joined, Side, Unmatched
 from .keeping import Unhandled, keep_rule, note_rule
 from .options import Seconds, as_text
@@ -70,6 +71,7 @@ class Stream(Generic[E]):
         self.compat: Compat = check_compat(compat, f"Stream {name!r}")
         self.keep_rule = keep_rule(name, keep, keep_bytes, unhandled)
         note_rule(self)
+        check_key(name, key)
         self._key = key
         self.bridges: list[object] = []
         """Relays and intakes of the stream, which live as long as it does."""
@@ -85,8 +87,7 @@ class Stream(Generic[E]):
         """The name and version of a type of event. Raises DefinitionError for another stream's."""
         known = self._names.get(get_origin(kind) or kind)
         if known is None:
-            kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
-            raise DefinitionError(f"Stream {self.name!r} has no events of type {kind!r}. It has: {kinds}.")
+            raise no_such_type(self.name, kind, self._names)
         return known
 
     @property
@@ -194,20 +195,14 @@ class Stream(Generic[E]):
           once, whatever crashes. A plain function of a few statements, as `@step(transaction=True)`.
         - `name`: by which its place in the stream is kept; by default the function's name.
         """
-        if concurrency < 1 or order not in ("key", "stream", "none") or begin not in ("first", "next"):
-            raise DefinitionError(
-                f"@{self.name}.on(concurrency={concurrency!r}, order={order!r}, begin={begin!r}) cannot be.",
-                hint="concurrency from 1 on; order 'key', 'stream' or 'none'; begin 'first' or 'next'.",
-            )
-        if on_exhausted not in ("park_key", "park_event", "stop"):
-            raise DefinitionError(
-                f"@{self.name}.on(on_exhausted={on_exhausted!r}) cannot be.",
-                hint="It is 'park_key', 'park_event' or 'stop'.",
-            )
+        where = f"@{self.name}.on"
+        check_on(where, concurrency=concurrency, order=order, begin=begin, on_exhausted=on_exhausted)
+        check_retry(retry, where)
         types = frozenset(self.type_of(kind)[0] for kind in kinds)
 
         def make(function: Callable[[Event[K]], Any] | Callable[[Event[K], Any], Any]) -> Handler[K]:
-            check_function(function, f"@{self.name}.on", in_transaction=transaction)
+            given = ("event", "connection") if transaction else ("event",)
+            check_function(function, where, name, given=given, may_wait=not transaction)
             return Handler(
                 self.name, function, types=types, source=self, name=name, concurrency=concurrency,
                 order=order, retry=retry or _RETRY, on_exhausted=on_exhausted, from_start=begin == "first",
@@ -236,7 +231,7 @@ class Stream(Generic[E]):
         """
 
         def make(function: Callable[[Event[K]], WorkflowCall[Any] | None]) -> Handler[K]:
-            check_function(function, f"@{self.name}.start_on", in_transaction=False, is_plain=True)
+            check_function(function, f"@{self.name}.start_on", name, given=("event",), may_wait=False)
             on = self.on(
                 *kinds, name=name, concurrency=_STARTED_AT_ONCE, retry=STARTS_RETRY, begin=begin,
                 transaction=True,
@@ -363,21 +358,18 @@ class Stream(Generic[E]):
         """The key of an event. Raises NotSerialisable for one that is no text."""
         if self._key is None:
             return ""
-        where = f"stream {self.name!r}: key of a {type(value).__name__}"  # whose values may be secrets
         try:
             found = self._key(value)
         except Exception as error:
-            raise NotSerialisable(where, f"{type(error).__name__}: {error}") from error
+            raise no_key(self.name, value, f"{type(error).__name__}: {error}") from error
         if not isinstance(found, str):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
-            raise NotSerialisable(where, f"it is of type {type(found).__name__}, and no text")
+            raise no_key(self.name, value, f"it is of type {type(found).__name__}, and no text")
         return as_text(found, "An event's key", shortest=0)
 
     def _encode(self, value: E) -> tuple[str, int, str]:
         known = self._names.get(type(value))
         if known is None:
-            kinds = ", ".join(sorted(kind.__name__ for kind in self._names))
-            where = f"stream {self.name!r}: event"
-            raise NotSerialisable(where, f"it is a {type(value).__name__}, and the stream is of {kinds}")
+            raise not_of_stream(self.name, value, self._names)
         return *known, self.versions.encode(known[0], value).decode()
 
     def decode(self, event: EventRow) -> E:

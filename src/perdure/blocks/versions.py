@@ -81,11 +81,12 @@ class Versions:
         self._refused: dict[tuple[str, int], UnknownEvent] = {}
 
     def add(self, name: str, version: int, cls: Any) -> None:
-        """A type of event. Raises DefinitionError for one that cannot be read, or has the name of another."""
+        """A type of event. Raises DefinitionError for one that is no JSON, or has the name of another."""
         if name in self.kinds:
             raise DefinitionError(f"Stream {self._stream!r}: two types of event are named {name!r}.")
         read = decoder(cls, f"event {name!r}")
-        self.kinds[name] = Kind(name, version, cls, read)
+        self.kinds[name] = kind = Kind(name, version, cls, read)
+        _ = kind.schema  # raises
         self._reads[name, version] = read
 
     def encode(self, name: str, value: Any) -> bytes:
@@ -95,7 +96,11 @@ class Versions:
         try:
             self.kinds[name].read(payload)
         except NotDecodable as error:
-            raise NotSerialisable(where, f"the value does not fit its type: {error}") from error
+            raise NotSerialisable(
+                where,
+                f"the value does not fit its type: {str(error).rstrip('.')}",
+                hint="Nothing was appended. Mend the value, or the type's hints.",
+            ) from error
         return payload
 
     def decode(self, event: EventRow) -> Any:

@@ -20,6 +20,7 @@ from ..core.windows import Fold, Missed, Told, WindowRules
 from ..errors import DefinitionError
 from ..runtime.subscriptions import Served
 from ..runtime.windower import Result, WindowDefinition, Windower
+from .declaring import check_function
 from .event import Event, event, milliseconds, moment
 from .handler import Handler, Source
 from .options import Seconds, to_ms
@@ -161,6 +162,7 @@ class Aggregation(Handler[Any], WindowDefinition, Generic[Results, Lates]):
     ) -> None:
         known = name or getattr(function, "__name__", repr(function))
         where = f"@{stream}.window: {known}()"
+        check_function(function, f"@{stream}.window", name, given=("state", "event"), may_wait=False)
         if not has_key:
             raise DefinitionError(
                 f"{where}: stream {stream!r} has no key, and windows are kept by key.",

@@ -29,6 +29,7 @@ class Retry:
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.attempts < 1:
             raise DefinitionError(
                 f"Retry(attempts={self.attempts}): a step is tried at least once.", hint="Use attempts=1."
@@ -37,6 +38,22 @@ class Retry:
             raise DefinitionError(
                 f"Retry(delay={self.delay}, factor={self.factor}, max_delay={self.max_delay}): "
                 "delays cannot be negative and must not shrink."
+            )
+
+    def _check_types(self) -> None:
+        # Not all who call have a type checker, and what is wrong here would be met when a step has failed.
+        times = (self.delay, self.factor, self.max_delay)
+        if type(self.attempts) is not int or not all(type(one) in (int, float) for one in times):
+            raise DefinitionError(
+                f"Retry(attempts={self.attempts!r}, delay={self.delay!r}, factor={self.factor!r}, "
+                f"max_delay={self.max_delay!r}) cannot be.",
+                hint="attempts is a whole number, and the others are seconds, or a factor.",
+            )
+        given = self.give_up_on
+        if isinstance(given, type):
+            raise DefinitionError(
+                f"Retry(give_up_on={given.__name__}): it takes several types.",
+                hint=f"Write give_up_on=({given.__name__},).",
             )
 
     def delay_ms(self, attempt: int, *, drawn: float) -> int:
@@ -48,3 +65,13 @@ class Retry:
     def gives_up_on(self, error: BaseException) -> bool:
         """Whether to try again would not help."""
         return isinstance(error, (NonRetryable, NotSerialisable, NotDecodable, *self.give_up_on))
+
+
+def check_retry(given: object, where: str) -> None:
+    """Raise DefinitionError for what is neither a `Retry` nor None."""
+    if given is None or isinstance(given, Retry):
+        return
+    number = given if isinstance(given, int) else "…"
+    raise DefinitionError(
+        f"{where}: retry={given!r} is no Retry.", hint=f"Write retry=Retry(attempts={number})."
+    )

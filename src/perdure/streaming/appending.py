@@ -13,6 +13,7 @@ from ..blocks.tracing import trace_from, trace_of
 from ..core.events import Append, Clash, Placed
 from ..core.standing import Holdup
 from ..doors import Door
+from ..errors import PerdureError
 from .backlog import Backlog
 from .registering import Registrar
 
@@ -147,12 +148,19 @@ class Streaming(ABC):
         trace: str,
     ) -> Append:
         """What `append` writes."""
+        _check_stream(stream)
         now_ms = self.door.clock.now_ms()
         new = stream.new_event(value, self._draw(), now_ms, id=id, time=time, source=source, trace=trace)
         return Append(stream.name, [new])
 
     def to_append_batch(self, stream: Stream[E], values: Iterable[E], *, source: str) -> Append:
         """What `append_batch` writes."""
+        _check_stream(stream)
+        if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
+            raise PerdureError(
+                f"append_batch() takes many events, and was given one {type(values).__name__}.",
+                hint="Pass a list, or use append(stream, value).",
+            )
         drawn, now_ms, trace = self._draw(), self.door.clock.now_ms(), trace_of(None)
         events = [
             stream.new_event(
@@ -203,6 +211,15 @@ class Streaming(ABC):
 
     def _draw(self) -> str:
         return self.door.source.bytes(16).hex()
+
+
+def _check_stream(stream: object) -> None:
+    # Not all who call have a type checker.
+    if not hasattr(stream, "new_event"):
+        raise PerdureError(
+            f"An append takes a stream, and was given {stream!r}.",
+            hint="Define it once, `orders = Stream('orders', …)`, and pass that: append(orders, value).",
+        )
 
 
 def appended(append: Append, outcome: list[Placed] | Clash) -> list[Appended]:
