@@ -12,6 +12,7 @@ import pytest
 from perdure import Engine, Event, NonRetryable, Stream
 from perdure.blocks.event import position_text
 from perdure.blocks.serving import _defined
+from perdure.faces.cli.output import console
 from perdure.stores.sqlite import SqliteStore
 from tests.faces.conftest import Perdure
 
@@ -87,6 +88,22 @@ def test_what_is_parked_is_listed_by_page_key_and_reason(perdure: Perdure) -> No
     assert [(one["position"], one["reason"]) for one in rest.lines] == [(SECOND, "behind")]
     assert "NonRetryable: no such customer" in failed.out
     assert (none.out, none.err) == ("", "Nothing is parked.\n")
+
+
+@pytest.mark.usefixtures("parked")
+def test_a_narrow_terminal_cuts_errors_and_no_position(
+    perdure: Perdure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "62")
+    console.cache_clear()
+
+    listed = perdure("dead", "list", "orders/count").out.splitlines()
+
+    console.cache_clear()
+    assert listed[1].split()[:3] == [FIRST, "17", "failed"]
+    assert max(map(len, listed)) <= 62
+    assert "NonRet" in listed[1]
+    assert "customer" not in listed[1]
 
 
 @pytest.mark.usefixtures("parked")

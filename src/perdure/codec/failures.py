@@ -34,6 +34,7 @@ from .combined import (
 )
 from .hooks import write
 from .json import decoder, encode, is_plain
+from .tracebacks import from_the_users
 
 __all__ = [
     "MAX_FAILURE",
@@ -219,7 +220,7 @@ def _traceback(error: BaseException) -> str:
     if isinstance(known, str):
         return known
     try:
-        return _clean("".join(traceback.format_tb(error.__traceback__, limit=-100)))
+        return _clean("".join(traceback.format_tb(from_the_users(error.__traceback__), limit=-100)))
     except Exception:
         return ""
 

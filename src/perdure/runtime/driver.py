@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..codec import failures
+from ..codec.tracebacks import from_the_users
 from ..core.commands import (
     AnswerUpdate,
     AwaitChild,
@@ -481,4 +482,4 @@ class Driver:
         if isinstance(error, PerdureError):
             _log.warning("While %s: %s", doing, error)
         else:
-            _log.error("While %s", doing, exc_info=error)
+            _log.error("While %s", doing, exc_info=(type(error), error, from_the_users(error.__traceback__)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core.events import DeadEvent, EventPage, EventRow, SubscriptionRow
+from ..core.positions import position_text
 from ..core.retry import Retry
 from ..errors import WorkerKilled
 from ..stores.base import Store
@@ -71,6 +72,18 @@ class Done:
 
     def __bool__(self) -> bool:
         return bool(self.finished or self.marked or self.survived)
+
+
+def event_name(event: EventRow, subscription: SubscriptionRow) -> str:
+    """An event that a handler has, as the log names it."""
+    position = position_text(event.position)
+    return f"event {event.id!r} at {position} of stream {subscription.stream!r} by {subscription.name}()"
+
+
+def said_when_parked(event: EventRow, subscription: SubscriptionRow) -> str:
+    """What the log adds to the name of an event that is parked: how it is looked at."""
+    where = f"{subscription.stream}/{subscription.name} {position_text(event.position)}"
+    return f"which is parked (perdure dead show {where})"
 
 
 def killed_by(deaths: int) -> WorkerKilled:

@@ -25,7 +25,7 @@ from ..stores.streams import lane_of
 from .behind import Behind, Line
 from .calling import Caller
 from .following import Following
-from .handlers import Done, HandlerDefinition, killed_by
+from .handlers import Done, HandlerDefinition, event_name, killed_by, said_when_parked
 from .handling import HandlerAttempt
 from .lanes import Lane
 from .memory import Memory
@@ -365,7 +365,7 @@ class Subscriber:
         self._memory.attempts.pop(event.position, None)
         self._memory.ready.appendleft(event)
         self._driver.complain(error, f"handling {self._name_of(event)}, which stops the handler")
-        self._stand.stop(f"event {event.id!r}, at {event.position}: {type(error).__name__}: {error}")
+        self._stand.stop(f"{self._name_of(event)}: {type(error).__name__}: {error}")
         self._forget_if_leaving(event)
 
     def _lane(self, event: EventRow) -> Lane:
@@ -373,12 +373,12 @@ class Subscriber:
         return self._lanes[lane_of(event, self.row.lanes) if line is None else line.lane]
 
     def _name_of(self, event: EventRow) -> str:
-        return f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
+        return event_name(event, self.row)
 
     # -- what is parked, or waits on disk --------------------------------------------------------
 
     def _park(self, event: EventRow, kind: DeadKind, attempts: int, error: BaseException) -> None:
-        self._driver.complain(error, f"handling {self._name_of(event)}, which is parked")
+        self._driver.complain(error, f"handling {self._name_of(event)}, {said_when_parked(event, self.row)}")
         self._write_dead(event, kind, attempts, encode_failure(error))
         self._finish(event)
 

@@ -43,7 +43,7 @@ from ..stores.sight import Reading
 from ..stores.streams import lane_of
 from .careful import Careful
 from .clock import Armed
-from .handlers import killed_by
+from .handlers import event_name, killed_by, said_when_parked
 from .lanes import Lane, Past
 from .sweep import Sweep
 
@@ -379,8 +379,8 @@ class Windower:
                 self.row.number, event.position, lane.number, event.key, int(kind), attempts, failure, now_ms
             )
         )
-        what = f"event {event.id!r} of stream {self.row.stream!r} by {self.row.name}()"
-        self._driver.complain(error, f"putting into windows {what}, which is parked")
+        what = f"{event_name(event, self.row)}, {said_when_parked(event, self.row)}"
+        self._driver.complain(error, f"putting into windows {what}")
 
     # -- what is done ----------------------------------------------------------------------------
 

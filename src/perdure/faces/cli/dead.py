@@ -17,7 +17,18 @@ from ...streaming.dead_letters import place_at
 from ...streaming.parked import kind_of
 from .endings import BadInput, ExitCode, with_client
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_json
-from .output import age, clock_time, console, many, print_json, say, shorten, to_ms
+from .output import (
+    add_error_column,
+    add_firm_column,
+    age,
+    clock_time,
+    console,
+    many,
+    print_json,
+    say,
+    shorten,
+    to_ms,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -369,17 +380,18 @@ def _print_parked(found: list[ParkedEvent], now_ms: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    ages = [age(now_ms - to_ms(one.parked_at)) for one in found]
+    rows = [
+        (one.position, one.key, one.reason, since, str(one.attempts), str(one.redrives))
+        for one, since in zip(found, ages, strict=True)
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("POSITION", "KEY", "WHY", "AGE", "TRIES", "REDRIVEN"):
-        table.add_column(
-            title, justify="left" if title in ("POSITION", "KEY", "WHY") else "right", no_wrap=True
-        )
-    table.add_column("ERROR", overflow="ellipsis", no_wrap=True)
-    for one in found:
-        table.add_row(
-            one.position, Text(one.key), one.reason, age(now_ms - to_ms(one.parked_at)), str(one.attempts),
-            str(one.redrives), Text(one.error),
-        )  # fmt: skip
+    taken = 0
+    for number, title in enumerate(("POSITION", "KEY", "WHY", "AGE", "TRIES", "REDRIVEN")):
+        taken += add_firm_column(table, title, [row[number] for row in rows], right=number >= 3)
+    add_error_column(table, taken)
+    for row, one in zip(rows, found, strict=True):
+        table.add_row(*map(Text, row), Text(one.error))
     console().print(table)
 
 

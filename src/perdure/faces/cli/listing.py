@@ -10,10 +10,18 @@ from ...client import Client
 from ...views import RunPage, RunStatus, RunView
 from .endings import BadInput, with_client
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_tags, read_time
-from .output import COLOURS, age, between_ms, console, duration, print_json, say, to_ms
-
-_WIDEST = 40
-_NARROWEST = 8
+from .output import (
+    COLOURS,
+    add_error_column,
+    add_firm_column,
+    age,
+    between_ms,
+    console,
+    duration,
+    print_json,
+    say,
+    to_ms,
+)  # fmt: skip
 
 
 def list_runs(
@@ -90,8 +98,7 @@ def _print_table(page: RunPage, now_ms: int) -> None:
     ages = [age(now_ms - to_ms(run.created_at)) for run in page.runs]
     times = [_took(run) for run in page.runs]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    # Only the errors give way when there is no room: an id that is cut cannot be typed.
-    left = console().width
+    taken = 0
     for title, cells, is_time in (
         ("ID", [run.id for run in page.runs], False),
         ("WORKFLOW", [run.workflow for run in page.runs], False),
@@ -99,11 +106,9 @@ def _print_table(page: RunPage, now_ms: int) -> None:
         ("AGE", ages, True),
         ("TOOK", times, True),
     ):
-        width = min(_WIDEST, max(map(len, [title, *cells])))
-        left -= width + 2
-        table.add_column(title, overflow="fold", min_width=width, justify="right" if is_time else "left")
+        taken += add_firm_column(table, title, cells, right=is_time)
     if any(run.error for run in page.runs):
-        table.add_column("ERROR", overflow="ellipsis", no_wrap=True, max_width=max(_NARROWEST, left))
+        add_error_column(table, taken)
     for run, since, took in zip(page.runs, ages, times, strict=True):
         status = Text(run.status.value, COLOURS[run.status])
         table.add_row(Text(run.id), Text(run.workflow), status, since, took, Text(run.error or ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -17,9 +17,12 @@ from ...views import RunStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 # Where nobody looks, a table is as wide as it needs to be, so that no id is cut.
 _WIDTH_IN_PIPES = 10_000
+_WIDEST = 40
+_NARROWEST = 8
 
 COLOURS: dict[RunStatus, str] = {
     RunStatus.RUNNING: "cyan",
@@ -45,6 +48,22 @@ def console() -> Console:
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_IN_PIPES
     return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
+def add_firm_column(table: Table, title: str, cells: Iterable[str], *, right: bool = False) -> int:
+    """Add a column that does not give way when there is no room: an id that is cut cannot be typed.
+
+    Gives the room that it takes.
+    """
+    width = min(_WIDEST, max(map(len, [title, *cells])))
+    table.add_column(title, overflow="fold", min_width=width, justify="right" if right else "left")
+    return width + 2
+
+
+def add_error_column(table: Table, taken: int) -> None:
+    """Add the last column, which has the room that the others leave, and is cut there."""
+    width = max(_NARROWEST, console().width - taken)
+    table.add_column("ERROR", overflow="ellipsis", no_wrap=True, max_width=width)
 
 
 def print_json(value: object) -> None:
