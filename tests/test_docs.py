@@ -2,8 +2,9 @@
 
 A block that begins with ```python must compile (`await` may stand at the top, as in a
 notebook). One that begins with ```python run must be a whole program, and is run
-in an empty folder. One that begins with ```python test is a file of tests for pytest
-alone, which pass; or, with `fails` behind it, do not.
+in an empty folder; a block ```text prints behind it is all that it writes to stdout, and one
+```text again all that it writes when it is run once more there. One that begins with
+```python test is a file of tests for pytest alone, which pass; or, with `fails` behind it, do not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Block:
     line: int
     info: str
     code: str
+    prints: tuple[str, ...] = ()
+    """What the program writes when it is run once, and again."""
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(CHECKOUT)}:{self.line}"
@@ -52,12 +55,22 @@ class Block:
 def blocks() -> Iterator[Block]:
     for path in documents():
         text = path.read_text(encoding="utf-8")
-        for match in FENCE.finditer(text):
+        fences = list(FENCE.finditer(text))
+        for number, match in enumerate(fences):
             info = match["info"].strip()
             if info.split()[:1] == ["python"]:
                 indent = len(match["indent"])
                 code = "\n".join(line[indent:] for line in match["code"].split("\n"))
-                yield Block(path, text.count("\n", 0, match.start()) + 1, info, code)
+                prints = tuple(prints_of(fences[number + 1 :]))
+                yield Block(path, text.count("\n", 0, match.start()) + 1, info, code, prints)
+
+
+def prints_of(fences: Sequence[re.Match[str]]) -> Iterator[str]:
+    """What the blocks right behind a program say that it prints."""
+    for wanted, match in zip(("text prints", "text again"), fences, strict=False):
+        if match["info"].strip() != wanted:
+            return
+        yield match["code"]
 
 
 def headings(path: Path) -> set[str]:
@@ -99,16 +112,18 @@ def test_programs_in_the_documents_run(block: Block, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(block.code, encoding="utf-8")
 
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", program.name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    for prints in block.prints or (None,):
+        answer = subprocess.run(
+            [sys.executable, "-W", "error", program.name],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
-    assert answer.returncode == 0, f"{block}\n{answer.stdout}\n{answer.stderr}"
+        assert answer.returncode == 0, f"{block}\n{answer.stdout}\n{answer.stderr}"
+        assert prints is None or answer.stdout == prints, f"{block}\n{answer.stdout}\n{answer.stderr}"
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if "test" in block.info.split()], ids=str)

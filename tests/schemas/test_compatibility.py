@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from perdure import DefinitionError, Stream
-from perdure.schemas.compatibility import Bridges, Compat, breaks_of
+from perdure.schemas.compatibility import Bridges, Compat, breaks_of, tell_breaks
 from perdure.schemas.making import Schema, schema_of
 from tests.streams.events import Placed
 
@@ -73,6 +73,17 @@ def test_a_break_says_the_path_the_rule_and_the_side() -> None:
 
     assert str(one) == (
         "$.b: required field added (it has no default): code of version 2 cannot read events of version 1"
+    )
+
+
+def test_a_change_that_breaks_both_sides_is_told_once() -> None:
+    renamed = {1: schema(a=int), 2: schema(b=int)}
+
+    told = tell_breaks(breaks_of(renamed, 2, "full"))
+
+    assert len([one for one in told if one.startswith("$.b")]) == 1
+    assert told[0].endswith(
+        "code of version 2 cannot read events of version 1, nor code of version 1 events of version 2"
     )
 
 

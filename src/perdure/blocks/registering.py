@@ -13,7 +13,7 @@ from typing import Any
 from ..core.events import SchemaRow, SchemaStand
 from ..errors import DefinitionError, SchemaError
 from ..schemas.comparing import compare
-from ..schemas.compatibility import Compat, breaks_of
+from ..schemas.compatibility import Compat, breaks_of, tell_breaks
 from ..schemas.making import Schema, read_schema
 from ..stores.base import Store
 from .versions import Kind, gap
@@ -48,8 +48,9 @@ def judge(stand: SchemaStand, kind: Kind, compat: Compat, is_kept: Callable[[Sch
     broken = [one for one in broken if one.other(kind.version) in kept]
     if broken:
         stream = stand.rows[0].stream
-        said = "; ".join(map(str, broken[:_SHOWN]))
-        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        told = tell_breaks(broken)
+        said = "; ".join(told[:_SHOWN])
+        more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         raise SchemaError(
             f"Event {kind.name!r} version {kind.version} cannot be appended to stream {stream!r}, which is "
             f"{compat}: {said}{more}. Nothing was appended.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Literal, NamedTuple, get_args
 
 from ..errors import DefinitionError
@@ -30,9 +31,29 @@ class Break(NamedTuple):
 
     def __str__(self) -> str:
         """`$.amount: required field added (it has no default): version 2 cannot read events of version 1`."""
-        reader, data = (self.newer, self.older) if self.side == "backward" else (self.older, self.newer)
         where, rule, what, _ = self.change
-        return f"{where}: {rule} ({what}): code of version {reader} cannot read events of version {data}"
+        why = f"code of version {self.reader} cannot read events of version {self.data}"
+        return f"{where}: {rule} ({what}): {why}"
+
+    @property
+    def reader(self) -> int:
+        """The version of the code that cannot read."""
+        return self.newer if self.side == "backward" else self.older
+
+    @property
+    def data(self) -> int:
+        """The version of the events that cannot be read."""
+        return self.older if self.side == "backward" else self.newer
+
+
+def tell_breaks(broken: Iterable[Break]) -> list[str]:
+    """What is broken, change by change: a change that breaks both sides is told once."""
+    told: list[str] = []
+    for _, same in groupby(broken, key=lambda one: (one.older, one.newer, one.change)):
+        first, *others = same
+        nor = "".join(f", nor code of version {one.reader} events of version {one.data}" for one in others)
+        told.append(f"{first}{nor}")
+    return told
 
 
 class Bridges(NamedTuple):
