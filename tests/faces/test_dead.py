@@ -91,6 +91,22 @@ def test_what_is_parked_is_listed_by_page_key_and_reason(perdure: Perdure) -> No
 
 
 @pytest.mark.usefixtures("parked")
+def test_the_doctor_names_handlers_that_wait_for_a_person(perdure: Perdure) -> None:
+    perdure("dead", "stop", "orders/count", "--reason", "maintenance")
+
+    stopped = perdure("doctor")
+    as_json = perdure("doctor", "--json").json["handlers"]
+    perdure("dead", "resume", "orders/count")
+    perdure("dead", "discard", "orders/count", "--key", "17", "--reason", "no use", "--yes")
+    well = perdure("doctor")
+
+    assert "  orders/count: stopped: maintenance, 2 events parked\n" in stopped.out
+    assert "    perdure dead resume orders/count\n    perdure dead list orders/count\n" in stopped.out
+    assert as_json["orders/count"]["parked"] == {"failed": 1, "behind": 1}
+    assert "orders/count" not in well.out
+
+
+@pytest.mark.usefixtures("parked")
 def test_a_narrow_terminal_cuts_errors_and_no_position(
     perdure: Perdure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer.main
 
 import perdure as package
 from perdure.faces.cli.endings import ExitCode
+from perdure.faces.cli.examples import EXAMPLES
 from perdure.faces.cli.main import app
 from tests.faces.conftest import Perdure
 
@@ -27,6 +29,31 @@ def test_help_lists_every_command_and_exit_code(perdure: Perdure) -> None:
     said = " ".join(answer.out.partition("Exit codes:")[2].split())
     for code in ExitCode:
         assert f"{code.value} " in said
+
+
+def test_what_each_command_is_for_fits_its_line(perdure: Perdure) -> None:
+    lists = [perdure("--help").out, perdure("dead", "--help").out, perdure("schema", "--help").out]
+
+    told = [line for text in lists for line in text.partition("Commands:")[2].splitlines()]
+    assert [line for line in told if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_the_examples_of_the_help_can_be_given(line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    called, *words = shlex.split(line)
+
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+
+    assert called == "perdure"
+    assert command.make_context(line, words).params
+
+
+def test_help_shows_its_examples(perdure: Perdure) -> None:
+    shown = {name: perdure(*name.split(), "--help").out for name in EXAMPLES}
+
+    assert all(f"  {line}\n" in shown[name] for name, lines in EXAMPLES.items() for line in lines)
 
 
 def test_no_arguments_show_the_help(perdure: Perdure) -> None:

@@ -30,7 +30,7 @@ def asyncapi(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write an AsyncAPI 3.0 document of all streams, events and handlers of a program.
+    """Write an AsyncAPI 3.0 document of a program.
 
     Channels are streams, messages are types of event, operations are handlers, bridges and
     the functions that append. With --check the code is compared with a document that was

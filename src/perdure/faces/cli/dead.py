@@ -16,6 +16,7 @@ from ...errors import NotParked, PerdureError
 from ...streaming.dead_letters import place_at
 from ...streaming.parked import kind_of
 from .endings import BadInput, ExitCode, with_client
+from .examples import epilog
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_json
 from .output import (
     add_error_column,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ...streaming.subscription import Subscription
 
 dead = typer.Typer(
-    help="Events that handlers have parked: list, show, edit, redrive and discard them.",
+    help="Parked events: list, show, edit, redrive, discard.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -55,23 +56,28 @@ AllOption = Annotated[bool, typer.Option("--all", help="All that is parked.")]
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Otherwise it is only said what would be done.")
 ]
-ByOption = Annotated[str, typer.Option("--by", help="Who does it; by default the user that is logged in.")]
-WhyOption = Annotated[str, typer.Option("--reason", help="Why; it is kept.")]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who does it; by default the user that is logged in.")
+]
+WhyOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")]
 
 _SHOWN = 10
 """So many positions of what would be done."""
 
 
-@dead.command("list")
+@dead.command("list", epilog=epilog("dead list"))
 def list_dead(
     where: Annotated[
-        str | None, typer.Argument(metavar="[STREAM/HANDLER]", help="Whose; else how all handlers stand.")
+        str | None, typer.Argument(metavar="STREAM/HANDLER", help="Whose; else how all handlers stand.")
     ] = None,
     key: KeyOption = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", "-r", help="Only these: failed, unreadable, crashed or behind.")
+        str | None,
+        typer.Option(
+            "--reason", "-r", metavar="REASON", help="Only these: failed, unreadable, crashed or behind."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")] = 50,
     page: Annotated[
         str | None, typer.Option("--page", metavar="POSITION", help="The page after the one that named it.")
     ] = None,
@@ -79,7 +85,10 @@ def list_dead(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the events that a handler has parked; without one, how all handlers stand."""
+    """List what a handler has parked, or how all stand.
+
+    Without STREAM/HANDLER one line for each handler: whether it goes on, and how many events it has parked.
+    """
 
     async def work(client: Client) -> None:
         if where is None:
@@ -100,7 +109,7 @@ def list_dead(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead show"))
 def show(
     where: Where,
     position: Position,
@@ -108,7 +117,7 @@ def show(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show a parked event: what is in it, why it is parked, and what was done to it."""
+    """Show a parked event: its data, its error, what was done to it."""
 
     async def work(client: Client) -> None:
         _check_words([position])
@@ -121,20 +130,23 @@ def show(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead edit"))
 def edit(
     where: Where,
     position: Position,
     data: Annotated[
         str, typer.Argument(metavar="JSON", help="What to deliver instead: '{…}', @FILE, - (stdin).")
     ],
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")],
     by: ByOption = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Deliver other data in place of a parked event's own, when it is redriven. The original is kept."""
+    """Have other data delivered in place of a parked event's.
+
+    It is delivered when the event is redriven. The original is kept, and so are all edits.
+    """
 
     async def work(client: Client) -> None:
         subscription = _subscription(client, where)
@@ -149,7 +161,7 @@ def edit(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead redrive"))
 def redrive(
     where: Where,
     positions: Positions = None,
@@ -202,13 +214,13 @@ def redrive(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead discard"))
 def discard(
     where: Where,
     positions: Positions = None,
     key: KeyOption = None,
     yes: YesOption = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")] = "",
     by: ByOption = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -240,7 +252,7 @@ def discard(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead resume"))
 def resume(
     where: Where,
     reason: WhyOption = "",
@@ -260,15 +272,18 @@ def resume(
     with_client(work, store=store, debug=debug)
 
 
-@dead.command()
+@dead.command(epilog=epilog("dead stop"))
 def stop(
     where: Where,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")],
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Let a handler begin nothing more, on any worker, until it is resumed."""
+    """Let a handler begin nothing more until it is resumed.
+
+    It holds for all workers, and lasts over restarts.
+    """
 
     async def work(client: Client) -> None:
         _want_reason(reason)

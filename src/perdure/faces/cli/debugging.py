@@ -40,7 +40,7 @@ def debug(
     store: StoreOption = DEFAULT_STORE,
     debug: DebugOption = False,
 ) -> None:
-    """Replay a run under pdb: awaits give what was recorded, no step runs, nothing is written.
+    """Replay a run under pdb: nothing runs, nothing is written.
 
     At the end of the journal pdb stands where the run waits. Besides pdb's own commands,
     `tasks` lists where each task of the run waits, and `task PATH` goes there.

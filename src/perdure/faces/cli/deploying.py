@@ -31,7 +31,7 @@ def deploy_check(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Replay every open run of a store against new code, before it is deployed.
+    """Replay every open run against new code, before a deploy.
 
     No step runs and nothing is written; a worker may run meanwhile, and a copy of the file
     will do. Exit code 0: all runs go on. 1: some would be parked, or fail. Any other: it

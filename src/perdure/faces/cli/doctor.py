@@ -5,17 +5,21 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...client import Client
+from ...errors import StoreUnavailable
 from ...views import Health
 from .endings import ExitCode, with_client
 from .loading import load_modules
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption
 from .output import clock_time, many, print_json
+
+if TYPE_CHECKING:
+    from ...streaming.parked import SubscriptionStatus
 
 
 def doctor(
@@ -29,19 +33,49 @@ def doctor(
 ) -> None:
     """Check the store, and say what is parked and why.
 
-    Versions, integrity (it reads the whole file), the worker, runs by status.
+    Versions, integrity (it reads the whole file), the worker, runs by status, and which
+    handlers of events wait for a person.
     """
 
     async def work(client: Client) -> ExitCode:
         health = await client.health(None if module is None else load_modules(module).keys())
+        handlers = await _handlers(client)
         if as_json:
-            print_json({"store": client.url, **_versions(), "health": health})
+            print_json({"store": client.url, **_versions(), "health": health, "handlers": handlers})
         else:
             for line in _lines(client.url, health, asked_modules=module is not None):
+                print(line)
+            for line in _handler_lines(handlers):
                 print(line)
         return ExitCode.STORE if health.wrongs else ExitCode.OK
 
     with_client(work, store=store, debug=debug)
+
+
+async def _handlers(client: Client) -> dict[str, SubscriptionStatus]:
+    """How the handlers stand that wait for a person: with parked events, stopped or suspended."""
+    try:
+        subscriptions = await client.subscriptions()
+    except StoreUnavailable:  # a Temporal cluster, which keeps none
+        return {}
+    found = {f"{one.stream}/{one.name}": await one.status() for one in subscriptions}
+    return {name: status for name, status in found.items() if status.status != "active" or status.parked}
+
+
+def _handler_lines(handlers: Mapping[str, SubscriptionStatus]) -> Iterator[str]:
+    if handlers:
+        yield ""
+        yield "Handlers of events that wait for a person:"
+    for name, status in handlers.items():
+        stands = [] if status.status == "active" else [f"{status.status}: {status.reason}"]
+        parked = sum(status.parked.values())
+        if parked:
+            stands.append(f"{many(parked, 'event')} parked")
+        yield f"  {name}: {', '.join(stands)}"
+        if status.status != "active":
+            yield f"    perdure dead resume {shlex.quote(name)}"
+        if parked:
+            yield f"    perdure dead list {shlex.quote(name)}"
 
 
 def _versions() -> dict[str, str]:

@@ -52,7 +52,7 @@ def export(
     store: StoreOption = DEFAULT_STORE,
     debug: DebugOption = False,
 ) -> None:
-    """Write a run's journal as JSON: `replay()` in a test and `perdure debug` read it.
+    """Write a run's journal as JSON, for tests and `debug`.
 
     What is taken out is replaced by a marker of the same type, so that the journal still
     replays where the code does not branch on it. Ids, names, times and error types stay.

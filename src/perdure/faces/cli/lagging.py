@@ -36,7 +36,7 @@ _WATCH_S = 1.0
 _HOLDUP_S = 5.0
 
 Which = Annotated[
-    str, typer.Argument(metavar="[STREAM[/HANDLER]]", help="Only this stream, or this handler, lane by lane.")
+    str, typer.Argument(metavar="STREAM[/HANDLER]", help="Only this stream, or this handler, lane by lane.")
 ]
 
 
@@ -50,7 +50,10 @@ def lag(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show how far behind each handler of events is, and whether it gets on. Needs no worker."""
+    """Show how far behind handlers are, and if they get on.
+
+    All of it is in the store: no worker need run.
+    """
 
     async def work(client: Client) -> ExitCode | None:
         lags = await _find(client, which)
@@ -82,8 +85,8 @@ def seek(
     event: Annotated[
         str | None, typer.Option("--event", metavar="ID", help="To the event that was appended with this id.")
     ] = None,
-    source: Annotated[str, typer.Option("--source", help="The source of that event.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")] = "",
+    source: Annotated[str, typer.Option("--source", metavar="SOURCE", help="The source of that event.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")] = "",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do it; else it is only said what it does.")
     ] = False,
@@ -91,7 +94,11 @@ def seek(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Send a handler elsewhere in its stream: back, to have events again, or on, past some."""
+    """Send a handler elsewhere in its stream: back, or on.
+
+    Back, to have events delivered again; on, past some that it never gets. Without --yes it only
+    says what would be done (a dry run).
+    """
     stream, slash, name = which.rpartition("/")
 
     async def work(client: Client) -> None:

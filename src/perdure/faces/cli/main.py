@@ -28,6 +28,7 @@ from . import (
     working,
 )
 from .endings import MEANINGS
+from .examples import epilog
 
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
@@ -54,7 +55,7 @@ def perdure(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Durable workflows in one SQLite file: run them, look at them, talk to them."""
+    """Durable workflows and event streams, in one SQLite file or PostgreSQL."""
 
 
 for command in (
@@ -81,6 +82,7 @@ for command in (
     moving.move,
     demo.demo,
 ):
-    app.command(command.__name__.removesuffix("_runs").replace("_", "-"))(command)
+    called = command.__name__.removesuffix("_runs").replace("_", "-")
+    app.command(called, epilog=epilog(called))(command)
 app.add_typer(schemas.schema)
 app.add_typer(dead.dead, name="dead")

@@ -28,7 +28,7 @@ StoreOption = Annotated[
         envvar="PERDURE_STORE",
         metavar="URL",
         callback=_store_url,
-        help="The store: sqlite:///file.db, or a file's path.",
+        help="The store: sqlite:///file.db, a file's path, or postgresql://…",
     ),
 ]
 FromStore = Annotated[

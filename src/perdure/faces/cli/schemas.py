@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .endings import BadInput, ExitCode, be_interruptible, conclude
+from .examples import epilog
 from .loading import load_module
 from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption
 from .output import clock_time, many, print_json, say
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 schema = typer.Typer(
     name="schema",
     no_args_is_help=True,
-    help="Compare what code declares with what is stored: events, inputs, results, signals and states.",
+    help="Compare what code declares with what is stored.",
     rich_markup_mode=None,
 )
 
@@ -37,7 +38,7 @@ _READERS = {
 }
 
 
-@schema.command()
+@schema.command(epilog=epilog("schema check"))
 def check(
     modules: Modules,
     store: StoreOption = "",
@@ -91,14 +92,14 @@ def check(
     conclude(work(), debug=debug)
 
 
-@schema.command()
+@schema.command(epilog=epilog("schema diff"))
 def diff(
     modules: Modules,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what the code changes of the types of events that a store has, and whom each change breaks."""
+    """Show what code changes of types of events, and whom it breaks."""
 
     async def work() -> None:
         from ...journals.reading import open_to_look
@@ -120,14 +121,14 @@ def diff(
     conclude(work(), debug=debug)
 
 
-@schema.command()
+@schema.command(epilog=epilog("schema history"))
 def history(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="Only of this stream.")] = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the versions of types of events that a store has had, and when each came."""
+    """List the versions that types of events have had."""
 
     async def work() -> None:
         from ...journals.reading import open_to_look
@@ -146,14 +147,14 @@ def history(
     conclude(work(), debug=debug)
 
 
-@schema.command()
+@schema.command(epilog=epilog("schema samples"))
 def samples(
     modules: Modules,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder, which goes with the code.")],
     store: StoreOption = "",
     debug: DebugOption = False,
 ) -> None:
-    """Write the schemas that the code has to a folder, for `schema check --against` in CI.
+    """Write a folder of schemas, for `schema check` in CI.
 
     With --store also a sample of each value, the first one that is stored: look at what it tells
     before you commit it. Files of older versions stay until you delete them.

@@ -56,7 +56,7 @@ def state(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write what a run has published: one value, or an object of all."""
+    """Write what a run has published: one value, or all."""
 
     async def work(client: Client) -> None:
         states = (await client.timeline(id, last=1)).states

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from ...engine import Engine
 
 _STATUS_EVERY_S = 1.0
+_CLEAR = "\r\x1b[2K"
 
 
 def worker(
     modules: Annotated[
-        list[str], typer.Argument(metavar="MODULE", help="Modules or files that define the workflows.")
+        list[str],
+        typer.Argument(metavar="MODULE", help="Modules or files that define workflows and handlers."),
     ],
     processes: Annotated[
         int, typer.Option(min=1, help="So many worker processes; one that dies is started again.")
@@ -48,14 +50,15 @@ def worker(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Serve the runs of a store until Ctrl-C or SIGTERM, beside other workers if there are any.
+    """Serve runs and events of a store until Ctrl-C or SIGTERM.
 
     It takes up what no living worker has in hand. To stop, it begins nothing more,
     gives steps under way some seconds, and leaves its runs to the others, or to the
     next. A second Ctrl-C ends it at once, which loses nothing either.
     """
+    clear = _CLEAR if sys.stderr.isatty() else ""  # of the line that says how many runs there are
     logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING
+        format=f"{clear}%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING
     )
     if processes > 1:
         options = [f"--grace={grace}", *["--json"] * as_json, *["--debug"] * debug]
@@ -158,10 +161,11 @@ async def _until_stopped(engine: Engine, stop: _Stop) -> None:
                 await serving
             if sys.stderr.isatty():
                 counts = await engine.counts()
-                text = ", ".join(f"{count:,} {word}" for word, count in counts.items()) or "no runs yet"
+                none = "" if engine.handlers else "no runs yet"
+                text = ", ".join(f"{count:,} {word}" for word, count in counts.items()) or none
                 if text != said:
                     said = text
-                    print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+                    print(f"{_CLEAR}{text}", end="", file=sys.stderr, flush=True)
     finally:
         asked.cancel()
         serving.cancel()
