@@ -92,18 +92,19 @@ def not_of_stream(stream: str, value: object, kinds: Iterable[type]) -> NotSeria
         return NotSerialisable(
             where, f"it is the class {value.__name__}, and no event", hint=f"Call it: {value.__name__}(…)."
         )
-    kind = type(value).__name__
+    kind = type(value)
+    declare = f", or declare the type where the stream is: Stream({stream!r}, … | {kind.__name__})"
     return NotSerialisable(
         where,
-        f"it is of type {kind}, and the stream is of {known}",
-        hint=f"Append one of these, or declare the type where the stream is: Stream({stream!r}, … | {kind}).",
+        f"it is of type {kind.__name__}, and the stream is of {known}",
+        hint=f"Append one of these{'' if kind.__module__ == 'builtins' else declare}.",
     )
 
 
 def no_key(stream: str, value: object, why: str) -> NotSerialisable:
     """The error for a value whose key cannot be told. What is in the value is not: it may be secret."""
     return NotSerialisable(
-        f"stream {stream!r}: key of a {type(value).__name__}",
+        f"stream {stream!r}: key of {type(value).__name__}",
         why,
         hint="Mend the function that the stream has as key=…: it gives a text for every event.",
     )

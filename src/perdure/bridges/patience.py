@@ -1,7 +1,7 @@
-"""Patience with a broker that is away: try again, later and later, and say so once.
+"""Patience with a broker that is away: try again, later and later, and say each cause once.
 
 An outage is nobody's fault among the events: nothing is parked for it, and the log
-says when it began and when it was over.
+says when it began, when it is for another cause, and when it was over.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ _log = logging.getLogger("perdure")
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
+_HINTS = {
+    "NoServersError": "Is it running, and at this address?",
+    "NotFoundError": "Make the JetStream stream: an intake makes none.",
+    "NoStreamResponseError": "Make a JetStream stream that has the relay's subject: a relay makes none.",
+}
+"""What helps against what a client raises when a person has forgotten something."""
 
 
 class Patience:
@@ -31,6 +37,8 @@ class Patience:
         self._driver = driver
         self._doing = doing
         self._failures = 0
+        self._told = set[str]()
+        """The causes that the log has told of since it last worked."""
         self._nap: asyncio.Future[None] | None = None
         self._armed: Armed | None = None
         self.ended = False
@@ -49,6 +57,7 @@ class Patience:
         if self._failures:
             _log.warning("It works again: %s.", self._doing)
         self._failures = 0
+        self._told.clear()
 
     def check(self) -> None:
         """Raise BrokerUnavailable after the end."""
@@ -62,7 +71,9 @@ class Patience:
 
     def _begin_nap(self, error: BaseException) -> None:
         driver = self._driver
-        if self._failures == 0:
+        cause = type(error).__name__
+        if cause not in self._told:
+            self._told.add(cause)
             driver.complain(as_outage(error), f"{self._doing}, which is tried again until it works")
         full_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 20))
         self._failures += 1
@@ -84,7 +95,10 @@ def as_outage(error: BaseException) -> BrokerUnavailable:
     if isinstance(error, BrokerUnavailable):
         return error
     text = str(error) or "no answer"
-    told = BrokerUnavailable(f"The broker cannot be used: {type(error).__name__}: {text}.")
+    cause = type(error).__name__
+    told = BrokerUnavailable(
+        f"The broker cannot be used: {cause}: {text.removesuffix('.')}.", hint=_HINTS.get(cause, "")
+    )
     told.__cause__ = error
     return told
 
