@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,6 +221,32 @@ async def test_what_another_process_appends_is_handled(
 
 def _no_key(event: Placed) -> str:
     raise LookupError("it has none")
+
+
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [
+        (datetime.max.replace(tzinfo=UTC), datetime.max.replace(microsecond=999_000, tzinfo=UTC)),
+        (datetime(2024, 5, 17, 9, 59, 59, 999_900, UTC), datetime(2024, 5, 17, 9, 59, 59, 999_000, UTC)),
+        (datetime(1960, 1, 1, 0, 0, 0, 1_500, UTC), datetime(1960, 1, 1, 0, 0, 0, 1_000, UTC)),
+        (datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+async def test_any_time_may_be_given_and_is_kept_to_the_millisecond_that_it_is_in(
+    harness: Harness, orders: Stream[Placed | Paid], time: datetime, kept: datetime
+) -> None:
+    seen = list[datetime]()
+
+    @orders.on()
+    async def note(event: Event[Placed]) -> None:
+        seen.append(event.time)
+
+    await harness.open_once()
+    await harness.append(orders, Placed("a"), time=time)
+    await harness.settle()
+
+    assert seen == [kept]
+    assert note.name == "note"
 
 
 async def test_a_value_that_is_not_of_the_stream_is_refused(

@@ -394,6 +394,24 @@ def test_the_function_can_be_called_as_it_is(trips: Trips) -> None:
     assert hourly.__doc__ == add.__doc__
 
 
+@pytest.mark.parametrize("nonsense", ["three", None])
+async def test_an_event_for_which_the_function_returns_no_state_is_parked_as_failed(
+    harness: Harness, trips: Trips, nonsense: Any
+) -> None:
+    @trips.window(tumbling=HOUR, initial=0)
+    def total(minutes: int, event: Event[Trip]) -> int:
+        return nonsense
+
+    await harness.open_once()
+    await harness.append(trips, Trip("Rome", 1))
+    await harness.settle()
+
+    (parked,) = await harness.engine.subscription(total).parked()
+    assert parked.reason == "failed"
+    assert "what it returned" in parked.error
+    assert "Return the new state" in parked.error
+
+
 async def test_windows_that_are_sent_back_are_made_anew_of_the_same_events(
     harness: Harness, trips: Trips
 ) -> None:

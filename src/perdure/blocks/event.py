@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from ..core.events import EventRow
@@ -17,6 +17,8 @@ E = TypeVar("E")
 T = TypeVar("T", bound=type)
 
 _MARK = "__perdure_event__"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def event(name: str, *, version: int = 1) -> Callable[[T], T]:
@@ -111,8 +113,9 @@ def type_of(kind: Any) -> tuple[str, int]:
 
 
 def moment(at_ms: int) -> datetime:
-    """A time in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+    """A time in UTC, to the millisecond. Raises ValueError or OverflowError for one that is no date."""
+    seconds, ms = divmod(at_ms, 1000)
+    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=ms * 1000)
 
 
 def milliseconds(time: datetime) -> int:
@@ -126,4 +129,5 @@ def milliseconds(time: datetime) -> int:
         raise PerdureError(
             f"An event's time is {time!r}, without a time zone.", hint="Use datetime.now(UTC)."
         )
-    return round(time.timestamp() * 1000)
+    # Cut, and not rounded: an event of 9:59:59.9996 is none of the next hour, or of the year 10000.
+    return (time - _EPOCH) // _MILLISECOND

@@ -17,7 +17,7 @@ from ..core.events import EventRow, NewEvent, SubscriptionRow
 from ..core.positions import position_text
 from ..core.retry import Retry
 from ..core.windows import Fold, Missed, Told, WindowRules
-from ..errors import DefinitionError
+from ..errors import DefinitionError, NotDecodable, NotSerialisable
 from ..runtime.subscriptions import Served
 from ..runtime.windower import Result, WindowDefinition, Windower
 from .declaring import check_function
@@ -217,7 +217,14 @@ class Aggregation(Handler[Any], WindowDefinition, Generic[Results, Lates]):
 
     def _write(self, state: Any) -> bytes:
         written = encode(state, f"{self._where}: state")
-        self._read_state(written)
+        try:
+            self._read_state(written)
+        except NotDecodable as error:
+            raise NotSerialisable(
+                f"{self._where}: what it returned",
+                f"it does not fit: {str(error).rstrip('.')}",
+                hint="Return the new state, of the type that the return hint says, else of `initial`'s.",
+            ) from error
         return written
 
     def _refuse(self, event: Event[Any]) -> None:
