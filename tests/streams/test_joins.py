@@ -151,7 +151,7 @@ async def test_an_event_that_cannot_be_read_goes_aside(harness: Harness, streams
 
     Changed.__name__ = "Ordered"
     await harness.append(orders, Ordered("a", 1))
-    changed: Stream[Any] = Stream(orders.name, Changed, key=str)
+    changed: Stream[Any] = Stream(orders.name, Changed, key=str, compat="none")
     pairs = changed.join(Changed, payments, Paid, name="paid", within=TEN_MINUTES)
     await harness.restart()
     await harness.settle()

@@ -19,6 +19,8 @@ T = TypeVar("T", bound=type)
 _MARK = "__perdure_event__"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_FAR_MS = 1 << 42
+"""About the year 2109: up to there a float of seconds is exact to the microsecond, and twice as quick."""
 
 
 def event(name: str, *, version: int = 1) -> Callable[[T], T]:
@@ -114,8 +116,9 @@ def type_of(kind: Any) -> tuple[str, int]:
 
 def moment(at_ms: int) -> datetime:
     """A time in UTC, to the millisecond. Raises ValueError or OverflowError for one that is no date."""
-    seconds, ms = divmod(at_ms, 1000)
-    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=ms * 1000)
+    if -_FAR_MS < at_ms < _FAR_MS:
+        return datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+    return _EPOCH + timedelta(milliseconds=at_ms)
 
 
 def milliseconds(time: datetime) -> int:

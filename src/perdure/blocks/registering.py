@@ -87,11 +87,32 @@ def check_chains(store: Store, stream: str, kinds: Mapping[str, Kind], compat: C
     rows = streams.schemas(stream)
     for row in rows:
         kind = kinds.get(row.type)
-        if kind is None or row.version >= kind.version:
+        if kind is None or row.version > kind.version:
             continue
-        problem = _unreadable(row, kind, compat, schemas_beside(kind, rows))
+        if row.version == kind.version:
+            problem = _changed(row, kind, compat)
+        else:
+            problem = _unreadable(row, kind, compat, schemas_beside(kind, rows))
         if problem is not None and streams.keeps_version(row):
             raise problem
+
+
+def _changed(row: SchemaRow, kind: Kind, compat: Compat) -> DefinitionError | None:
+    """Why events of the code's own version cannot be read, if the class is not what it was."""
+    if compat == "none" or row.fingerprint == kind.fingerprint:
+        return None
+    broken = [
+        change for change in compare(read_schema(row.schema), kind.schema) if "backward" in change.breaks
+    ]
+    if not broken:
+        return None
+    first = broken[0]
+    return DefinitionError(
+        f"Event {kind.name!r} version {kind.version} is not what it was, and stream {row.stream!r} keeps "
+        f"events that this code cannot read: {first.path}: {first.rule} ({first.what}).",
+        hint=f"Make it @event({kind.name!r}, version={kind.version + 1}), with an "
+        f"@upcast({kind.name!r}, {kind.version}).",
+    )
 
 
 def _unreadable(
