@@ -267,3 +267,24 @@ async def test_what_a_bridge_takes_in_has_no_lag(harness: Harness, orders: Strea
     assert "nats:SHOP" not in {lag.stream for lag in lags}
     with pytest.raises(SubscriptionNotFound, match=f"Subscribed are: .*{orders.name}/note"):
         await harness.subscription("perdure", "nats:SHOP").seek("earliest")
+
+
+async def test_a_handler_that_was_stopped_says_so_and_by_whose_word(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    @orders.on()
+    async def note(event: Event[Placed]) -> None: ...
+
+    await harness.open_once()
+    await harness.append(orders, Placed("a"))
+    await harness.settle()
+    subscription = harness.subscription(note)
+    before = (await subscription.lag()).problem
+    await subscription.stop(reason="maintenance")
+    stopped = (await subscription.lag()).problem
+    await subscription.resume()
+    resumed = (await subscription.lag()).problem
+
+    name = f"{orders.name}/note"
+    assert stopped == f"{name} is stopped: maintenance. To have it go on: perdure dead resume {name}"
+    assert (before, resumed) == ("", "")

@@ -290,6 +290,20 @@ async def test_of_many_workers_each_goes_on_with_its_lanes(
     assert seen.count(8) == 1
 
 
+async def test_a_handler_may_be_named_as_the_command_line_names_it(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    @orders.on()
+    async def note(event: Event[Placed]) -> None: ...
+
+    await harness.open_once()
+    await place(harness, orders, 1)
+
+    named = harness.engine.subscription(f"{orders.name}/{note.name}")
+    assert (named.stream, named.name) == (orders.name, note.name)
+    assert (await named.seek("latest", dry_run=True)).skipped == 0
+
+
 async def test_a_place_that_is_not_there_is_refused(harness: Harness, orders: Stream[Placed | Paid]) -> None:
     @orders.on()
     async def note(event: Event[Placed]) -> None: ...
@@ -298,7 +312,7 @@ async def test_a_place_that_is_not_there_is_refused(harness: Harness, orders: St
     await place(harness, orders, 1)
     subscription = harness.subscription(note)
 
-    with pytest.raises(StreamError, match="is no position"):
+    with pytest.raises(StreamError, match="is no place"):
         await subscription.seek("yesterday")
     with pytest.raises(StreamError, match="has no position 4000000000000 yet"):
         await subscription.seek("4000000000000")

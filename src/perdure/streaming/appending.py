@@ -173,11 +173,14 @@ class Streaming(ABC):
     def subscription(self, handler: Handler[Any] | str, stream: str = "") -> Subscription:
         """A handle on the place of a handler in its stream; making it asks nothing.
 
-        Of the handler itself, or of its name and the stream's.
+        Of the handler itself, of its name and the stream's, or of both in one, as the command line has
+        them: `subscription("orders/ship")`.
         """
         from .subscription import Subscription
 
         if isinstance(handler, str):
+            if not stream:
+                stream, _, handler = handler.rpartition("/")
             return Subscription(lambda: self.door, stream, handler)
         return Subscription(lambda: self.door, handler.stream, handler.name, handler)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 
-from ..core.events import LanePast, SubscriptionRow
+from ..core.events import LanePast, Standing, SubscriptionRow, SubscriptionStanding
 from ..core.positions import gone_below, position_text
 from ..core.standing import LaneStand, SubscriptionStand
 from ..doors import Door
@@ -126,8 +126,26 @@ async def read_lag(door: Door, row: SubscriptionRow) -> Lag | None:
     """The lag of a subscription; None if it is not there any more."""
     now_ms = door.clock.now_ms()
     since_ms = now_ms - _RATES_OVER_MS
-    stand = await door.read(lambda store: store.streams.stand(row.number, since_ms=since_ms))
-    return None if stand is None else lag_of(stand, now_ms=now_ms)
+    stand, standings = await door.read(
+        lambda store: (
+            store.streams.stand(row.number, since_ms=since_ms), store.streams.dead.standings()
+        )
+    )  # fmt: skip
+    if stand is None:
+        return None
+    lag = lag_of(stand, now_ms=now_ms)
+    stands = next((one for one in standings if one.subscription == row.number), None)
+    return lag if lag.problem or stands is None else replace(lag, problem=_why_idle(lag, stands))
+
+
+def _why_idle(lag: Lag, stands: SubscriptionStanding) -> str:
+    """Why a handler begins nothing, or hardly anything, though a worker has it."""
+    name = f"{lag.stream}/{lag.handler}"
+    if stands.status == Standing.STOPPED:
+        return f"{name} is stopped: {stands.reason}. To have it go on: perdure dead resume {name}"
+    if stands.status == Standing.SUSPENDED:
+        return f"{name} is suspended, and goes on by itself when an event succeeds: {stands.reason}"
+    return ""
 
 
 def lag_of(stand: SubscriptionStand, *, now_ms: int) -> Lag:

@@ -135,7 +135,7 @@ class Seekable:
             return span.earliest
         if to == "latest":
             return span.last
-        place = place_at(to) - 1 if isinstance(to, str) else span.since
+        place = _named_place(to) - 1 if isinstance(to, str) else span.since
         if place < span.gone or (isinstance(to, datetime) and span.gone and place == span.earliest):
             raise self._gone(place, span.earliest)
         if place > span.last:
@@ -156,6 +156,16 @@ class Seekable:
 
     def _removed(self) -> SubscriptionNotFound:
         return SubscriptionNotFound(f"{self.stream}/{self.name} was removed meanwhile.")
+
+
+def _named_place(to: str) -> int:
+    try:
+        return place_at(to)
+    except StreamError as error:
+        raise StreamError(
+            f"{to!r} is no place in a stream.",
+            hint="It is 'earliest', 'latest', a datetime, or a position of 13 letters and digits.",
+        ) from error
 
 
 def _seek(place: int, move: Move, *, is_done: bool) -> Seek:
