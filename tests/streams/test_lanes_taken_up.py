@@ -137,7 +137,7 @@ async def test_lanes_go_on_when_only_one_that_leaves_would_need_what_the_stream_
     clock, reads, fillers = ManualClock(), SlowReads(), list[Any]()
     hits: Stream[Hit] = Stream(f"hits-let-go-{leaves_before}", Hit, key=lambda hit: hit.page)
     other: Stream[Hit] = Stream(f"other-let-go-{leaves_before}", Hit, key=lambda hit: hit.page)
-    counted = hits.window(tumbling=3600, initial=0)(lambda count, event: count + 1)
+    counted = hits.window(tumbling=3600, initial=0, name="counted")(lambda count, event: count + 1)
     paired = hits.join(Hit, other, Hit, name="let-go", within=60)
     errors = list[BaseException]()
     committer = SimpleNamespace(fillers=fillers, schedule=lambda: None)

@@ -125,7 +125,7 @@ async def test_a_key_that_cannot_be_told_is_refused_without_the_events_data(
 ) -> None:
     secret: Stream[Placed] = Stream("wrong-key", Placed, key=key)
 
-    with pytest.raises(NotSerialisable, match="key of Placed") as refused:
+    with pytest.raises(NotSerialisable, match="key of a Placed") as refused:
         await harness.append(secret, Placed("4111 1111", 4200))
 
     assert "4111" not in str(refused.value)

@@ -104,7 +104,7 @@ def not_of_stream(stream: str, value: object, kinds: Iterable[type]) -> NotSeria
 def no_key(stream: str, value: object, why: str) -> NotSerialisable:
     """The error for a value whose key cannot be told. What is in the value is not: it may be secret."""
     return NotSerialisable(
-        f"stream {stream!r}: key of {type(value).__name__}",
+        f"stream {stream!r}: key of a {type(value).__name__}",
         why,
         hint="Mend the function that the stream has as key=…: it gives a text for every event.",
     )

@@ -19,6 +19,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         'perdure seek orders/ship --to earliest --reason "wrong sums" --yes',
         "perdure seek orders/ship --event placed-17 --yes",
     ),
+    "unsubscribe": ("perdure unsubscribe orders/ship --yes",),
     "asyncapi": (
         "perdure asyncapi shop --yaml",
         "perdure asyncapi shop --check asyncapi.yaml",

@@ -22,7 +22,10 @@ def unsubscribe(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Forget the place of a handler that is gone for good, and what it has parked."""
+    """Forget a handler that is gone for good.
+
+    Its place goes, and what it has parked.
+    """
     stream, slash, name = which.rpartition("/")
 
     async def work(client: Client) -> None:
