@@ -36,7 +36,7 @@ def move(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Move all runs and streams to another store, and close the first for good.
+    """Move all runs and streams to another store.
 
     From SQLite to PostgreSQL, back, or from file to file: finished runs and those under way,
     which go on there; events, at their positions, and how far each handler is. Stop all
