@@ -121,6 +121,7 @@ CHANCE = {
     "asyncio.sleep": {
         CLOCK,
         "client",
+        "faces.cli.events",
         "faces.cli.lagging",
         "runtime.driver",
         "runtime.parked",

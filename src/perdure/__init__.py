@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from .streaming.forking import Comparison, Difference
     from .streaming.lagging import Gauge, Lag, LagStatus, LaneLag, gauges
     from .streaming.parked import Note, ParkedDetails, ParkedEvent, Redriving, SubscriptionStatus
+    from .streaming.reading import StreamPage
     from .streaming.seeking import Seek, SeekNote
     from .streaming.subscription import Subscription
     from .views import RunPage, RunStatus, RunView
@@ -128,6 +129,7 @@ _LATER = {
     "ParkedEvent": ".streaming.parked",
     "Redriving": ".streaming.parked",
     "SubscriptionStatus": ".streaming.parked",
+    "StreamPage": ".streaming.reading",
     "Seek": ".streaming.seeking",
     "SeekNote": ".streaming.seeking",
     "Subscription": ".streaming.subscription",
@@ -150,10 +152,10 @@ __all__ = [
     "State", "Step", "StepCall", "StepError", "StepFailed", "StepInfo", "StepProcessDied", "StepTimedOut",
     "StoreCorrupt", "StoreError", "StoreFull", "StoreInUse", "StoreLocked", "StoreMoved", "StoreNotOurs",
     "StoreReadOnly", "StoreUnavailable", "StoreUnreachable", "StoreVersionError", "Stream", "StreamError",
-    "Subscription", "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update", "UpdateRefused",
-    "Window", "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered", "compensate",
-    "continue_as_new", "downcast", "event", "gauges", "now", "patched", "random", "run_info", "start_child",
-    "start_within", "step", "step_info", "upcast", "uuid", "workflow",
+    "StreamPage", "Subscription", "SubscriptionNotFound", "SubscriptionStatus", "UnknownEvent", "Update",
+    "UpdateRefused", "Window", "WorkerKilled", "Workflow", "WorkflowCall", "WorkflowNotRegistered",
+    "compensate", "continue_as_new", "downcast", "event", "gauges", "now", "patched", "random", "run_info",
+    "start_child", "start_within", "step", "step_info", "upcast", "uuid", "workflow",
 ]  # fmt: skip
 
 

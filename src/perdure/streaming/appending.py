@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..blocks.handler import Handler
     from ..blocks.stream import Stream
     from .lagging import Lag
+    from .reading import StreamPage
     from .subscription import Subscription
 
 E = TypeVar("E")
@@ -169,6 +170,24 @@ class Streaming(ABC):
             for number, value in enumerate(values)
         ]
         return Append(stream.name, events)
+
+    async def events(
+        self, stream: Stream[E] | str, begin: str | datetime = "earliest", *, limit: int = 100
+    ) -> StreamPage[E]:
+        """Look at what a stream keeps, from a place on: at most so many events, in order.
+
+        `begin` is a place as `Subscription.seek` takes one: `"earliest"`, `"latest"`, a position, or a time;
+        or the `next` of what was read before, to read on. Of a stream that is only named, each event's
+        `data` is what its JSON holds, as it was appended.
+
+        It changes nothing, and no handler is asked. None is left out: what a transaction that is still
+        open may put before an event holds that back. Raises PositionGone where events were let go,
+        StreamError for a place that is not there, and NotDecodable or StoreCorrupt for an event that
+        cannot be read.
+        """
+        from .reading import read_events
+
+        return await read_events(self.door, stream, begin, limit)
 
     def subscription(self, handler: Handler[Any] | str, stream: str = "") -> Subscription:
         """A handle on the place of a handler in its stream; making it asks nothing.

@@ -18,6 +18,7 @@ from ..doors import Door
 from ..errors import PerdureError
 from ..stores.base import Store
 from ..stores.streams import LANES
+from .places import place_before
 
 if TYPE_CHECKING:
     from ..blocks.handler import Handler
@@ -65,9 +66,6 @@ class Forkable:
     async def _row(self) -> SubscriptionRow:
         """Raises SubscriptionNotFound."""
 
-    @abstractmethod
-    async def _place(self, to: str | datetime, event: str | None, source: str) -> int: ...
-
     async def fork(self, name: str, *, begin: str | datetime = "earliest") -> Shadow[Any]:
         """A shadow of the handler: it gets the same events from `begin` on, and what it does is held back.
 
@@ -93,7 +91,7 @@ class Forkable:
                 hint="Use `client.subscription(handler)`, with the handler itself.",
             )
         await self._row()  # says so when there is none
-        place = await self._place(begin, None, "")
+        place = await place_before(self._door(), self.stream, begin)
         of = self._handler
         shadow = _living(of, name) or Shadow(of, name)
         door, now_ms = self._door(), self._door().clock.now_ms()

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..blocks.event import milliseconds, moment
+from ..blocks.event import moment
 from ..core.events import SubscriptionRow
-from ..core.positions import place_at, position_text
+from ..core.positions import position_text
 from ..core.standing import Move
 from ..doors import Door
-from ..errors import PerdureError, PositionGone, StreamError, SubscriptionNotFound
+from ..errors import StreamError, SubscriptionNotFound
+from .places import gone_at, place_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Seekable:
         """
         row = await self._row()
         door = self._door()
-        place = await self._place(to, event, source)
+        place = await place_before(door, self.stream, to, event=event, source=source)
         move = await door.read(lambda store: store.streams.weigh(row.number, place))
         if move is None:
             raise self._removed()
@@ -91,7 +92,7 @@ class Seekable:
             if gone is None:
                 raise self._removed()
             if gone > place:
-                raise self._gone(place, gone)
+                raise gone_at(self.stream, place, gone)
         return _seek(place, move, is_done=not dry_run)
 
     async def seeks(self, *, limit: int = 100) -> list[SeekNote]:
@@ -116,56 +117,8 @@ class Seekable:
                 hint="Remove the handler from the code first, and deploy that.",
             )
 
-    async def _place(self, to: str | datetime, event: str | None, source: str) -> int:
-        """The place that stands before the next event."""
-        if (event is None) is (to == ""):
-            raise PerdureError("seek() needs one of them: a place, or an event's id.")
-        door, stream = self._door(), self.stream
-        if event is not None:
-            found = await door.read(lambda store: store.streams.find(stream, source=source, id=event))
-            if found is None:
-                raise StreamError(
-                    f"Stream {stream!r} keeps no event that was given id {event!r} by source {source!r}.",
-                    hint="Ids that were drawn cannot be looked for: seek by a position, or a time.",
-                )
-            return found - 1
-        at_ms = milliseconds(to) if isinstance(to, datetime) else 0
-        span = await door.read(lambda store: store.streams.span(stream, since_ms=at_ms))
-        if to == "earliest":
-            return span.earliest
-        if to == "latest":
-            return span.last
-        place = _named_place(to) - 1 if isinstance(to, str) else span.since
-        if place < span.gone or (isinstance(to, datetime) and span.gone and place == span.earliest):
-            raise self._gone(place, span.earliest)
-        if place > span.last:
-            raise StreamError(
-                f"Stream {stream!r} has no position {to} yet: its last is {position_text(span.last)}.",
-                hint="Seek to 'latest'.",
-            )
-        return place
-
-    def _gone(self, place: int, gone: int) -> PositionGone:
-        position, first = position_text(place + 1), position_text(gone + 1)
-        return PositionGone(
-            f"Stream {self.stream!r} has let go of events there: the first that it keeps is at {first}.",
-            position=position,
-            first=first,
-            hint="Seek to 'earliest', to go on with that.",
-        )
-
     def _removed(self) -> SubscriptionNotFound:
         return SubscriptionNotFound(f"{self.stream}/{self.name} was removed meanwhile.")
-
-
-def _named_place(to: str) -> int:
-    try:
-        return place_at(to)
-    except StreamError as error:
-        raise StreamError(
-            f"{to!r} is no place in a stream.",
-            hint="It is 'earliest', 'latest', a datetime, or a position of 13 letters and digits.",
-        ) from error
 
 
 def _seek(place: int, move: Move, *, is_done: bool) -> Seek:

@@ -18,6 +18,7 @@ from ..core.events import Append
 from ..core.standing import Holdup
 from ..streaming.appending import appended
 from ..streaming.lagging import Lag
+from ..streaming.reading import StreamPage
 from .life import itself
 from .subscription import Subscription
 
@@ -70,6 +71,12 @@ class Streaming(ABC):
     def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
         """Append what came as a CloudEvent. Delivered again, it is the same event."""
         return self._ask("append_cloudevent()", lambda client: client.append_cloudevent(stream, event))
+
+    def events(
+        self, stream: Stream[E] | str, begin: str | datetime = "earliest", *, limit: int = 100
+    ) -> StreamPage[E]:
+        """Look at what a stream keeps, from a place on; see the awaiting `Client.events`."""
+        return self._ask("events()", lambda client: client.events(stream, begin, limit=limit), commits=False)
 
     def subscription(self, handler: Handler[Any] | str, stream: str = "") -> Subscription:
         """The place of a handler in its stream: of the handler, or of its name and the stream's."""

@@ -9,6 +9,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "perdure worker shop",
         "perdure worker shop --processes 4 --store postgresql://shop@db.example.com/shop",
     ),
+    "events": (
+        "perdure events orders --from 2h",
+        "perdure events orders --key 17 --json",
+        "perdure events orders --from latest --follow",
+    ),
     "lag": (
         "perdure lag --watch",
         "perdure lag orders/ship",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ from ...errors import SubscriptionNotFound
 from ...streaming.lagging import Lag, LagStatus, LaneLag
 from ...streaming.seeking import Seek
 from .endings import BadInput, ExitCode, with_client
-from .options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, read_time
+from .options import DEFAULT_STORE, PLACE_HELP, DebugOption, JsonOption, StoreOption, read_place
 from .output import age, console, many, print_json, say
 from .unsubscribing import say_unserved
 
@@ -31,7 +30,6 @@ _COLOURS = {
     LagStatus.STOP: "bold red",
 }
 _STUCK = (LagStatus.REWIND, LagStatus.STALL, LagStatus.STOP)
-_POSITION = re.compile("[0-7][0-9a-hjkmnp-tv-z]{12}")
 _WATCH_S = 1.0
 _HOLDUP_S = 5.0
 
@@ -79,7 +77,7 @@ def seek(
         typer.Option(
             "--to",
             metavar="PLACE",
-            help="earliest, latest, a position, or a time: 30min, 2h, 7d ago, or a date.",
+            help=PLACE_HELP,
         ),
     ] = "",
     event: Annotated[
@@ -106,9 +104,7 @@ def seek(
             raise BadInput(f"{which!r} names no handler.", hint="Write STREAM/HANDLER.")
         if (event is None) is (not to):
             raise BadInput("Where to?", hint="Write --to PLACE, or --event ID.")
-        is_word = to in ("", "earliest", "latest") or _POSITION.fullmatch(to) is not None
-        place = to if is_word else read_time(to, now_ms=client.now_ms())
-        assert place is not None
+        place = read_place(to, now_ms=client.now_ms())
         done = await client.subscription(name, stream).seek(
             place, event=event, source=source, dry_run=not yes, reason=reason, by=_who()
         )

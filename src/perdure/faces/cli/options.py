@@ -85,6 +85,8 @@ ReuseOption = Annotated[
     typer.Option("--reuse", help="Whether an id whose run has ended may be taken again."),
 ]
 
+PLACE_HELP = "earliest, latest, a position, or a time: 30min, 2h, 7d ago, or a date."
+_POSITION = re.compile("[0-7][0-9a-hjkmnp-tv-z]{12}")
 _AGO = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
 _UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -137,3 +139,11 @@ def read_time(text: str | None, *, now_ms: int) -> datetime | None:
     except ValueError as error:
         raise BadInput(f"{text!r} is no time.", hint="Write 30min, 2h, 7d, or 2026-07-01T12:00.") from error
     return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def read_place(text: str, *, now_ms: int) -> str | datetime:
+    """A place in a stream, as `Subscription.seek` takes one; see `PLACE_HELP`. Raises BadInput."""
+    is_word = text in ("", "earliest", "latest") or _POSITION.fullmatch(text) is not None
+    place = text if is_word else read_time(text, now_ms=now_ms)
+    assert place is not None, "there is a text"
+    return place
