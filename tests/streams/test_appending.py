@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -280,3 +281,34 @@ async def test_an_event_keeps_the_trace_that_it_is_given_or_that_of_the_current_
     assert traces == [TRACE, "", f"00-{0xA:032x}-{0xB:016x}-01", ""]
     assert states == ["", "", "rojo=1", ""]
     assert note.name == "note"
+
+
+async def test_a_batch_with_ids_can_be_brought_in_again_and_happened_when_it_did(
+    harness: Harness, orders: Stream[Placed | Paid]
+) -> None:
+    amounts, at = range(4), datetime(2020, 1, 1, tzinfo=UTC)
+    values = [Placed("a", amount) for amount in amounts]
+    names = [f"row-{amount}" for amount in amounts]
+    times = [at + timedelta(days=amount) for amount in amounts]
+
+    some = await harness.append_batch(orders, values[:2], ids=names[:2], times=times[:2], source="file")
+    told = await harness.append_batch(orders, values, ids=names, times=times, source="file")
+    with pytest.raises(DuplicateConflict):
+        await harness.append_batch(orders, [Placed("b"), Placed("c")], ids=["row-9", "row-0"], source="file")
+    await harness.settle()
+    kept = (await harness.events(orders)).events
+
+    assert [one.is_duplicate for one in told] == [True, True, False, False]
+    assert [one.position for one in told[:2]] == [one.position for one in some]
+    assert [(one.id, one.time, one.data) for one in kept] == list(zip(names, times, values, strict=True))
+
+
+@pytest.mark.parametrize("given", [{"ids": ["one"]}, {"times": []}, {"ids": ["1", "2", "3"]}])
+async def test_a_batch_with_an_id_too_few_or_too_many_is_refused_whole(
+    harness: Harness, orders: Stream[Placed | Paid], given: dict[str, Any]
+) -> None:
+    with pytest.raises(PerdureError, match="2 events"):
+        await harness.append_batch(orders, [Placed("a"), Placed("b")], **given)
+    await harness.settle()
+
+    assert (await harness.events(orders)).events == []

@@ -74,10 +74,21 @@ class Streaming(ABC):
         return (await self._append(stream, append, connection))[0]
 
     async def append_batch(
-        self, stream: Stream[E], values: Iterable[E], *, source: str = "", connection: Any = None
+        self,
+        stream: Stream[E],
+        values: Iterable[E],
+        *,
+        ids: Iterable[str] | None = None,
+        times: Iterable[datetime] | None = None,
+        source: str = "",
+        connection: Any = None,
     ) -> list[Appended]:
-        """Append many events, all or none, in their order. Otherwise as `append`."""
-        append = self.to_append_batch(stream, values, source=source)
+        """Append many events, all or none, in their order. Otherwise as `append`.
+
+        `ids` and `times`: one for each value. With ids, to append a batch again is harmless, also when
+        only some of it is there: each is told by `is_duplicate`.
+        """
+        append = self.to_append_batch(stream, values, ids=ids, times=times, source=source)
         return await self._append(stream, append, connection)
 
     def append_nowait(
@@ -154,7 +165,15 @@ class Streaming(ABC):
         new = stream.new_event(value, self._draw(), now_ms, id=id, time=time, source=source, trace=trace)
         return Append(stream.name, [new])
 
-    def to_append_batch(self, stream: Stream[E], values: Iterable[E], *, source: str) -> Append:
+    def to_append_batch(
+        self,
+        stream: Stream[E],
+        values: Iterable[E],
+        *,
+        ids: Iterable[str] | None,
+        times: Iterable[datetime] | None,
+        source: str,
+    ) -> Append:
         """What `append_batch` writes."""
         _check_stream(stream)
         if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] (not all who call have a checker)
@@ -164,10 +183,8 @@ class Streaming(ABC):
             )
         drawn, now_ms, trace = self._draw(), self.door.clock.now_ms(), trace_of(None)
         events = [
-            stream.new_event(
-                value, f"{drawn}-{number}", now_ms, id=None, time=None, source=source, trace=trace
-            )
-            for number, value in enumerate(values)
+            stream.new_event(value, f"{drawn}-{number}", now_ms, id=id, time=time, source=source, trace=trace)
+            for number, (value, id, time) in enumerate(_abreast(list(values), ids, times))
         ]
         return Append(stream.name, events)
 
@@ -242,6 +259,21 @@ def _check_stream(stream: object) -> None:
             f"An append takes a stream, and was given {stream!r}.",
             hint="Define it once, `orders = Stream('orders', …)`, and pass that: append(orders, value).",
         )
+
+
+def _abreast(
+    values: list[E], ids: Iterable[str] | None, times: Iterable[datetime] | None
+) -> Iterable[tuple[E, str | None, datetime | None]]:
+    of_each = [None] * len(values)
+    all_ids = of_each if ids is None else list(ids)
+    all_times = of_each if times is None else list(times)
+    if not len(values) == len(all_ids) == len(all_times):
+        raise PerdureError(
+            f"append_batch() was given {len(values)} events, {len(all_ids)} ids and {len(all_times)} times. "
+            "Nothing was appended.",
+            hint="Give one id, and one time, for each event; or none at all.",
+        )
+    return zip(values, all_ids, all_times, strict=True)
 
 
 def appended(append: Append, outcome: list[Placed] | Clash) -> list[Appended]:

@@ -61,11 +61,18 @@ class Streaming(ABC):
         return self._append(stream, append, client, connection)[0]
 
     def append_batch(
-        self, stream: Stream[E], values: Iterable[E], *, source: str = "", connection: Any = None
+        self,
+        stream: Stream[E],
+        values: Iterable[E],
+        *,
+        ids: Iterable[str] | None = None,
+        times: Iterable[datetime] | None = None,
+        source: str = "",
+        connection: Any = None,
     ) -> list[Appended]:
-        """Append many events, all or none, in their order. Otherwise as `append`."""
+        """Append many events, all or none, in their order. The options are those of the awaiting one."""
         client = self._ask("append_batch()", itself, commits=False)
-        append = client.to_append_batch(stream, values, source=source)
+        append = client.to_append_batch(stream, values, ids=ids, times=times, source=source)
         return self._append(stream, append, client, connection)
 
     def append_cloudevent(self, stream: Stream[Any], event: CloudEvent) -> Appended:
