@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -70,6 +71,25 @@ async def test_what_ends_a_process_stops_the_worker_and_everybody_hears_of_it(en
         await committer.wait_between(lambda _: "written")
     with pytest.raises(SystemExit):
         await engine.serve()
+
+
+async def test_who_waited_for_a_commit_under_way_when_the_worker_stopped_is_told_once(engine: Engine) -> None:
+    committer, gate, told = engine._driver.committer, threading.Event(), list[Exception | None]()
+    found: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    committer.ask_between(leave, found.set_result)
+    committer.ask_between(lambda _: gate.wait(), lambda _: None)
+    committer.after_commit(told.append)
+    committer.check_lease()
+
+    await found
+    gate.set()
+    written = threading.Event()
+    committer._work.put(written.set)  # pyright: ignore[reportArgumentType]
+    await asyncio.to_thread(written.wait)
+    await asyncio.sleep(0)
+
+    assert [type(one) for one in told] == [LeaseLost]
+    assert isinstance(committer.error, SystemExit)
 
 
 async def test_a_worker_that_is_crashed_in_tests_hands_over_any_error_too(tmp_path: Path) -> None:

@@ -348,11 +348,15 @@ class Committer:
         self._scheduled = True
         self._loop.call_later(self._wait_s, self._flush)
 
-    def _die(self, error: BaseException, group: _Group) -> None:
-        """The worker can write no more: tell everybody who waits."""
+    def _die(self, error: BaseException, group: _Group | None = None) -> None:
+        """The worker can write no more: tell all who wait, once. What is under way comes back too late.
+
+        `group`: what has just come back.
+        """
+        in_flight, self._in_flight = self._in_flight, None
         self._dead = error
         refusal = error if isinstance(error, Exception) else _as_store_error(error)
-        for waiting in (group, self._group):
+        for waiting in (group or _Group(), in_flight or _Group(), self._group):
             for on_start, _ in waiting.on_starts:
                 on_start(refusal)
             for back in waiting.on_messages:
@@ -440,7 +444,7 @@ class Committer:
         """On the loop: what a verb found. What is no Exception stops the worker, as in a commit."""
         if isinstance(found, BaseException) and not isinstance(found, Exception):
             then(_as_store_error(found))
-            self._die(found, self._in_flight or self._group)
+            self._die(found)
         else:
             then(found)
 
