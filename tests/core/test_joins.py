@@ -20,6 +20,7 @@ OUTER = JoinRules(
 INNER = replace(OUTER, unmatched=(False, False))
 LEFT = replace(OUTER, unmatched=(True, False))
 
+CHANCES = st.builds(Random, st.integers(0, 2**32 - 1))
 Told = tuple[int, int]
 """The positions of left and right; 0 for none."""
 
@@ -124,7 +125,7 @@ def two_streams(
     rules=st.sampled_from([OUTER, INNER, LEFT]),
     idle_ms=st.sampled_from([None, 4]),
     streams=two_streams(),
-    chance=st.randoms(use_true_random=False),
+    chance=CHANCES,
 )
 def test_pairs_are_those_of_all_at_once_however_the_streams_are_read_and_whenever_it_crashes(
     rules: JoinRules, idle_ms: int | None, streams: tuple[list[Given], list[Given]], chance: Random
@@ -205,7 +206,7 @@ def read(lane: Lane, streams: tuple[list[Given], list[Given]], chance: Random, *
     rules=st.sampled_from([OUTER, INNER, LEFT]),
     idle_ms=st.sampled_from([None, 4, 30]),
     streams=two_streams(until=20, delay=30, most=4),
-    chance=st.randoms(use_true_random=False),
+    chance=CHANCES,
 )
 def test_what_is_paired_late_or_alone_does_not_depend_on_how_the_streams_are_read_past_each_other(
     rules: JoinRules, idle_ms: int | None, streams: tuple[list[Given], list[Given]], chance: Random
