@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from perdure import Client, Stream
 from perdure.faces.cli.output import console
-from tests.faces.conftest import Perdure
+from tests.faces.conftest import Perdure, Spawn, next_line
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,24 @@ def test_what_is_not_there_is_said(perdure: Perdure) -> None:
     assert (at_end.code, at_end.out, at_end.err) == (0, "", "Stream 'orders' keeps no such event.\n")
     assert unknown.err == "Stream 'ordres' keeps no such event.\n"
     assert (no_place.code, "is no time" in no_place.err) == (2, True)
+
+
+def test_whether_there_are_more_is_known_at_the_end_of_a_page(perdure: Perdure) -> None:
+    assert perdure("events", "orders", "-n", "4").err == ""
+    assert perdure("events", "orders", "-n", "2", "--key", "b").err == ""
+
+
+def test_what_comes_is_followed_until_ctrl_c(project: Path, spawn: Spawn) -> None:
+    async def append() -> None:
+        async with Client(f"sqlite:///{project}/perdure.db") as client:
+            await client.append(orders, Placed("new"))
+
+    with spawn("events", "orders", "--from", "0000000000004", "--follow") as process:
+        first = next_line(process, "0000000000004")
+        asyncio.run(append())
+        second = next_line(process, "0000000000005")
+        process.send_signal(signal.SIGINT)
+        code = process.wait(20)
+
+    assert (first.split()[4:6], second.split()[4:6]) == (["Placed", "b"], ["Placed", "new"])
+    assert code == 130

@@ -10,6 +10,8 @@ import pytest
 
 import perdure as awaiting
 from perdure import PositionGone, Stream, StreamError, StreamPage
+from perdure.core.positions import place_at
+from perdure.streaming import reading
 from perdure.sync import Client
 from perdure.testing import Harness
 from tests.streams.events import Paid, Placed
@@ -95,6 +97,25 @@ async def test_of_what_was_let_go_the_first_that_is_kept_is_named(harness: Harne
 
     assert gone.value.first <= kept.position
     assert [one.data.amount for one in page.events] == [2]
+
+
+async def test_nor_is_what_goes_between_two_looks_passed_in_silence(
+    harness: Harness, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = Stream(name, Placed, keep=timedelta(hours=1))
+    await harness.open_once()
+    first = await harness.append(orders, Placed("a", 1))
+    await harness.advance(hours=2)
+    await harness.append(orders, Placed("a", 2))
+
+    async def find_place(*_: object) -> int:
+        await let_go(harness, name, down_to=1)
+        return place_at(first.position) - 1
+
+    monkeypatch.setattr(reading, "place_before", find_place)
+
+    with pytest.raises(PositionGone):
+        await harness.events(orders, first.position)
 
 
 def test_code_without_asyncio_reads_it_too(tmp_path: Path) -> None:

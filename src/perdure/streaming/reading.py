@@ -46,9 +46,6 @@ async def read_events(
     name = stream if isinstance(stream, str) else stream.name
     after = await place_before(door, name, begin)
     page = await door.read(partial(_page, stream, after, limit))
-    while not page.events and page.after > after and page.gone <= after:  # those there are not this stream's
-        after = page.after
-        page = await door.read(partial(_page, stream, after, limit))
     if page.gone > after:
         raise gone_at(name, after, page.gone)
     for row in page.events:

@@ -39,8 +39,9 @@ def events(
 
     async def work(client: Client) -> None:
         place, shown = read_place(begin, now_ms=client.now_ms()), 0
-        while follow or shown < limit:
-            page: StreamPage[Any] = await client.events(stream, place, limit=_PAGE)
+        at_once = _PAGE if follow or key is not None else min(_PAGE, limit + 1)
+        while True:
+            page: StreamPage[Any] = await client.events(stream, place, limit=at_once)
             place = page.next
             for event in page.events:
                 if key is not None and event.key != key:
@@ -50,9 +51,9 @@ def events(
                     return
                 shown += 1
                 _show(event, as_json=as_json)
-            if not page.events and not follow:
-                break
             if not page.events:
+                if not follow:
+                    break
                 await asyncio.sleep(_LOOKS_EVERY_S)
         if not shown:
             say(f"Stream {stream!r} keeps no such event.")
