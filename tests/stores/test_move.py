@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from perdure.core.records import Status
@@ -24,31 +23,19 @@ from perdure.stores.base import (
     Store,
 )
 from perdure.stores.sqlite import SqliteStore
+from tests.stores.arriving import ARRIVING, arriving
 from tests.stores.build import LARGE, claim, end, new_run, park, record, row_of, signal, start, submit
 
-MOVING = MoveMark("moving", "m1", 1, "sqlite:////there.db", 5_000)
-ARRIVING = MOVING._replace(stage="arriving")
+MOVING = ARRIVING._replace(stage="moving")
 ALL = 1 << 30
 
 
 @pytest.fixture
 def empty(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Another store of the same kind, which is marked to take what `store` has."""
-    if isinstance(store, SqliteStore):
-        opened: Store = SqliteStore(tmp_path / "empty.db")
-        opened.mark_move(None, ARRIVING, now_ms=0)
+    kind = "sqlite" if isinstance(store, SqliteStore) else "postgres"
+    with arriving(kind, request, tmp_path) as opened:
         yield opened
-        opened.close()
-        return
-    from perdure.stores.postgres import PostgresStore
-
-    url = f"{request.getfixturevalue('postgres_url')}_too"
-    opened = PostgresStore(url, believes_caller=True)
-    opened.mark_move(None, ARRIVING, now_ms=0)
-    yield opened
-    opened.close()
-    with psycopg.connect(request.getfixturevalue("postgres_server"), autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA {url.rpartition('=')[2]} CASCADE".encode())
 
 
 def fill(store: Store, lease: Lease) -> None:

@@ -27,15 +27,15 @@ from perdure.core.events import (
 from perdure.core.standing import KeepRule
 from perdure.core.windows import WindowChange, WindowRow
 from perdure.errors import StoreError, StoreMoved
-from perdure.stores.base import Batch, Lease, MoveCursor, MoveMark, MovePage, Store
+from perdure.stores.base import Batch, Lease, MoveCursor, MovePage, Store
 from perdure.stores.correlation import Found, wanted
 from perdure.stores.rows import Damage
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.stream_rows import EVENT, KINDS, STREAM, kind_at
+from tests.stores.arriving import ARRIVING, arriving
 from tests.stores.build import LARGE, claim, start
 from tests.stores.events import within
 
-ARRIVING = MoveMark("arriving", "m1", 1, "sqlite:////there.db", 5_000)
 ALL = 1 << 30
 ANN = Author("ann", "mended", 7)
 
@@ -43,21 +43,8 @@ ANN = Author("ann", "mended", 7)
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store of each kind, which is marked to take what `store` has."""
-    if request.param == "sqlite":
-        opened: Store = SqliteStore(tmp_path / "empty.db")
-        opened.mark_move(None, ARRIVING, now_ms=0)
+    with arriving(request.param, request, tmp_path) as opened:
         yield opened
-        opened.close()
-        return
-    from perdure.stores.postgres import PostgresStore
-
-    url = f"{request.getfixturevalue('postgres_url')}_too"
-    opened = PostgresStore(url, believes_caller=True)
-    opened.mark_move(None, ARRIVING, now_ms=0)
-    yield opened
-    opened.close()
-    with psycopg.connect(request.getfixturevalue("postgres_server"), autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA {url.rpartition('=')[2]} CASCADE".encode())
 
 
 def event(name: str, data: bytes = b'{"order": "a"}', *, key: str = "k", is_resent: bool = True) -> NewEvent:
@@ -140,6 +127,15 @@ def carry(source: Store, target: Store) -> list[MovePage]:
     return pages
 
 
+def move(store: Store, lease: Lease, empty: Store) -> list[int]:
+    """Fill one, and let the other take it all and open; the places of the events of `orders`."""
+    at = fill(store, lease)
+    store.release(lease)
+    carry(store, empty)
+    open_it(empty)
+    return at
+
+
 def open_it(store: Store) -> None:
     store.mark_move(ARRIVING, ARRIVING._replace(stage="arrived"), now_ms=0)
 
@@ -208,10 +204,7 @@ def test_what_has_arrived_is_removed_when_the_move_is_given_up(
 def test_new_events_come_after_those_that_were_moved_and_all_are_read(
     store: Store, lease: Lease, empty: Store
 ) -> None:
-    at = fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    at = move(store, lease, empty)
 
     late = append(empty, event("late"), event("later"))
 
@@ -228,10 +221,7 @@ def test_new_events_come_after_those_that_were_moved_and_all_are_read(
 def test_an_event_that_is_sent_again_after_a_move_is_still_the_same_one(
     store: Store, lease: Lease, empty: Store
 ) -> None:
-    at = fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    at = move(store, lease, empty)
 
     (outcome,) = empty.submit(Batch(appends=[Append("orders", [event("e3")])])).appends
 
@@ -242,10 +232,7 @@ def test_an_event_that_is_sent_again_after_a_move_is_still_the_same_one(
 def test_what_a_stream_lets_go_after_a_move_is_counted_as_before(
     store: Store, lease: Lease, empty: Store
 ) -> None:
-    at = fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    at = move(store, lease, empty)
     empty.streams.let_go(KeepRule("orders", None, 1 << 40, waits=False), now_ms=9, limit=100)
 
     rule = KeepRule("orders", None, len(LARGE) + 20, waits=False)
@@ -257,10 +244,7 @@ def test_what_a_stream_lets_go_after_a_move_is_counted_as_before(
 def test_a_run_that_waits_is_given_what_comes_and_what_the_store_that_was_left_had_not_given(
     store: Store, lease: Lease, empty: Store
 ) -> None:
-    fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    move(store, lease, empty)
     worker = empty.acquire("w", now_ms=0, ttl_ms=10_000)
     runs = claim(empty, worker, now_ms=1)
 
@@ -279,10 +263,7 @@ def test_a_run_that_waits_is_given_what_comes_and_what_the_store_that_was_left_h
 def test_a_run_that_asks_after_a_move_is_given_what_came_before_it(
     store: Store, lease: Lease, empty: Store
 ) -> None:
-    fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    move(store, lease, empty)
     worker = empty.acquire("w", now_ms=0, ttl_ms=10_000)
     run = start(empty, worker, "asks")
     told = list[bytes]()
@@ -321,10 +302,7 @@ def test_a_worker_that_died_with_a_lane_is_counted_by_the_move(
 
 
 def test_numbers_that_were_given_are_not_given_again(store: Store, lease: Lease, empty: Store) -> None:
-    at = fill(store, lease)
-    store.release(lease)
-    carry(store, empty)
-    open_it(empty)
+    at = move(store, lease, empty)
     row = empty.streams.subscribe("orders", "notes", lanes=2, from_start=True)
 
     empty.streams.dead.edit(row.number, at[3], b"{}", ANN)
