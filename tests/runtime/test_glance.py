@@ -74,16 +74,23 @@ def lease_ends_ms(engine: Engine) -> int:
 
 
 async def glance(engine: Engine) -> None:
-    """As the lookout does each second; until it is answered, and nothing is being claimed."""
+    """As the lookout does each second; until all that is asked is answered, and nothing is being claimed."""
     assert engine._lookout is not None
-    asking: Any = engine._lookout._glance
-    asking()
-    await until(lambda: not asking.__self__._asking and not driver_of(engine).claiming)
+    await until_quiet(engine)
+    engine._lookout._glance()
+    await until_quiet(engine)
+
+
+async def until_quiet(engine: Engine) -> None:
+    """Wait until nothing is asked, as an engine does on several threads when it has opened."""
+    driver = driver_of(engine)
+    await until(lambda: driver.reads.is_quiet and not driver.claiming)
 
 
 @pytest.mark.usefixtures("quiet")
 async def test_an_idle_worker_asks_one_statement_a_look(postgres_url: str, statements: list[str]) -> None:
-    async with Engine(postgres_url) as engine, Engine(postgres_url), Client(postgres_url) as client:
+    async with Engine(postgres_url) as engine, Engine(postgres_url) as other, Client(postgres_url) as client:
+        await until_quiet(other)  # it takes none of the runs
         for number in range(20):
             await client.start(answers_what_it_hears(), id=f"run-{number}")
         await glance(engine)
