@@ -25,9 +25,9 @@ from perdure.stores.postgres import PostgresStore
 from .row import Counted, Work
 
 _OF_OURS = "FROM pg_stat_activity WHERE application_name = 'perdure' AND backend_type = 'client backend'"
-_END_A_COMMIT = (
-    f"SELECT pg_terminate_backend(pid) {_OF_OURS} AND state = 'active' AND query = 'COMMIT'".encode()
-)
+# A transaction that is one message has no COMMIT: it shows in that the server writes its log.
+_IN_A_COMMIT = "state = 'active' AND (query = 'COMMIT' OR wait_event ILIKE 'wal%')"
+_END_A_COMMIT = f"SELECT pg_terminate_backend(pid) {_OF_OURS} AND {_IN_A_COMMIT}".encode()
 _LOOKS_FOR_A_COMMIT = 5_000
 _PATIENCE_S = 20.0
 

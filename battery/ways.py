@@ -24,6 +24,8 @@ from .servers import Server
 _LOOK_EVERY_S = 0.003
 _SLOW_S = 0.03
 _AT_ONCE = struct.pack("ii", 1, 0)
+_ENDS = b"COMMIT\0", b"fence_or_fail"
+"""What is said in a message at whose end a transaction is committed: by a COMMIT, or as it is one message."""
 
 
 class Weather(IntEnum):
@@ -46,7 +48,7 @@ class Way:
     """A way to one server, for all who use its URL."""
 
     def __init__(self, server: Server, folder: Path, *, answers: Callable[[], str] | None = None) -> None:
-        """`answers` is asked at each COMMIT: `before`, `after` or `silently` cut there, empty: carry it.
+        """`answers` is asked at each commit: `before`, `after` or `silently` cut there, empty: carry it.
 
         `before` the server hears it; `after`, and its answer is lost; `silently`: before, and the server
         is not told that its client has gone.
@@ -138,7 +140,7 @@ class Way:
         return ""
 
     def _cut(self, data: bytes) -> str:
-        if self._answers is None or self._shared[1] or b"COMMIT" not in data:
+        if self._answers is None or self._shared[1] or not any(end in data for end in _ENDS):
             return ""
         where = self._answers()
         struct.pack_into("I", self._shared, 4, self.cuts + bool(where))

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 from psycopg.conninfo import conninfo_to_dict
 
 _SYNC = b"S\0\0\0\4"
+_ENDS = b"COMMIT\0", b"fence_or_fail"
+"""What is said in a message whose end is that of a transaction; BEGIN names COMMITTED too."""
 Where = Literal["before", "after", "silently"]
 
 
@@ -23,7 +25,7 @@ class Way:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mutex = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._word: bytes | None = None
+        self._words: tuple[bytes, ...] = ()
         self._where: Where = "before"
         self.cuts = 0
         self.is_blocked = False
@@ -41,14 +43,18 @@ class Way:
         port = self._listener.getsockname()[1]
         return f"postgresql://127.0.0.1:{port}/?{urlencode({**rest, 'schema': schema, 'sslmode': 'disable'})}"
 
-    def cut_at(self, word: bytes, where: Where) -> None:
-        """Cut when a client says this.
+    def cut_at(self, *words: bytes, where: Where) -> None:
+        """Cut when a client says one of these.
 
         `before` the server hears it; `after`, but before it is answered; or `silently`:
         before, and the server is not told that its client has gone.
         """
         with self._mutex:
-            self._word, self._where = word, where
+            self._words, self._where = words, where
+
+    def cut_at_commit(self, where: Where) -> None:
+        """Cut when a client has a transaction committed, by a COMMIT or as one message."""
+        self.cut_at(*_ENDS, where=where)
 
     def replace(self, said: bytes, by: bytes) -> None:
         """Let clients hear something else than the server says, of the same length or shorter."""
@@ -100,9 +106,9 @@ class Way:
 
     def _is_to_be_cut(self, data: bytes) -> bool:
         with self._mutex:
-            if self._word is None or self._word not in data:
+            if not any(word in data for word in self._words):
                 return False
-            self._word = None
+            self._words = ()
             self.cuts += 1
             return True
 

@@ -23,8 +23,6 @@ from perdure.stores.postgres.connection import Link
 from tests.stores.build import end, new_run, record, signal, start
 from tests.stores.cutting import Way, Where, way_to
 
-COMMIT = b"COMMIT\0"  # BEGIN names it too
-
 
 @pytest.fixture
 def store(postgres_url: str) -> Iterator[PostgresStore]:
@@ -85,7 +83,7 @@ def test_a_commit_whose_answer_does_not_come_is_written_once(
     run = start(far, lease)
     batch = BATCHES[kind](run)
 
-    way.cut_at(COMMIT, where)
+    way.cut_at_commit(where)
     committed = far.commit(lease, batch)
 
     assert way.cuts == 1
@@ -100,7 +98,7 @@ def test_a_commit_whose_answer_does_not_come_is_written_once(
 def test_a_submission_whose_answer_does_not_come_is_written_once(
     store: PostgresStore, far: PostgresStore, way: Way
 ) -> None:
-    way.cut_at(COMMIT, "after")
+    way.cut_at_commit("after")
     committed = far.submit(Batch(starts=[new_run("new")]))
 
     assert [outcome.verdict for outcome in committed.starts] == ["started"]
@@ -116,7 +114,7 @@ def test_a_way_that_is_cut_in_the_midst_of_a_commit_is_taken_again_at_once(
     run = start(far, lease)
     begun_s = time.monotonic()
 
-    way.cut_at(b"cut here", where)
+    way.cut_at(b"cut here", where=where)
     far.commit(lease, Batch(wakes=[(1, 0, run)], attempts=[AttemptRow(run, "cut here", 1, None, None, 1)]))
 
     assert way.cuts == 1
@@ -171,7 +169,7 @@ def test_a_commit_waits_for_a_server_that_restarts(
     lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
     run = start(far, lease)
     way.is_blocked = True
-    way.cut_at(b"first", "before")
+    way.cut_at(b"first", where="before")
     committed = threading.Event()
 
     thread = threading.Thread(

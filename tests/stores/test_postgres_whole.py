@@ -1,16 +1,18 @@
-"""Commits that are one message, COMMIT and all: how they are refused, and what if one is not answered."""
+"""Commits that are one message, beginning and end: how they are refused, and what if none answers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from enum import StrEnum
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from perdure.core.events import LaneMark
-from perdure.errors import LeaseLost, StoreCorrupt
+from perdure.errors import LeaseLost, StoreCorrupt, StoreError
 from perdure.stores.base import Batch, Lease, Transaction
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.connection import Link
@@ -87,6 +89,77 @@ def test_a_lease_that_has_ended_refuses_it_and_nothing_of_it_is_written(
     assert (row.status, store.records(run)) == (1, [])
 
 
+@pytest.mark.parametrize("setting", ["isolation=repeatable\\ read", "read_only=on"])
+def test_how_transactions_begin_by_default_does_not_matter(
+    store: PostgresStore, postgres_url: str, setting: str
+) -> None:
+    options = quote(f"-c default_transaction_{setting}")
+    with closing(PostgresStore(f"{postgres_url}&options={options}")) as other:
+        lease = other.acquire("other", now_ms=0, ttl_ms=60_000)
+        run = start(other, lease)
+        other.commit(lease, Batch(records=[record(run, 0)]))
+        writer = other._database._writer
+
+    assert writer is not None
+    assert writer.ended_under is not None, "it was one message"
+    assert len(store.records(run)) == 1
+
+
+def test_it_sees_what_was_committed_while_it_waited_whatever_a_step_has_set(
+    store: PostgresStore, lease: Lease
+) -> None:
+    run = start(store, lease)
+    writer = store._database._writer
+    assert writer is not None
+    writer.do("SET default_transaction_isolation = 'repeatable read'")  # as a step may that it was lent to
+    locked = store._database.connect()
+    with locked.transaction():
+        locked.run("lock_lease", store._leases._space, lease.number)
+    thread, refused = committing(store, lease, Batch(records=[record(run, 0)]))
+    while not store._database.read(lambda link: link.query(_WAITS_FOR_A_LEASE))[0][0]:
+        pass
+    locked.run("end_lease", lease.number)
+    locked.do("COMMIT")
+    thread.join()
+    locked.close()
+
+    assert [type(error) for error in refused] == [LeaseLost]
+    assert store.records(run) == []
+
+
+_WAITS_FOR_A_LEASE = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+
+
+def committing(store: PostgresStore, lease: Lease, batch: Batch) -> tuple[threading.Thread, list[Exception]]:
+    """A thread that commits, and how it was refused."""
+    refused: list[Exception] = []
+
+    def commit() -> None:
+        try:
+            store.commit(lease, batch)
+        except Exception as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    return thread, refused
+
+
+def test_of_one_that_cannot_be_put_together_nothing_is_written(store: PostgresStore, lease: Lease) -> None:
+    run = start(store, lease)
+    store.commit(lease, Batch(records=[record(run, 0)]))
+    unfit = record(run, 2)._replace(key="\0")
+
+    with pytest.raises(StoreError, match="a NUL character"):
+        store.commit(lease, Batch(ends=[end(run)], records=[record(run, 1), unfit]))
+
+    row = store.run_by_number(run)
+    assert row is not None
+    assert (row.status, len(store.records(run))) == (1, 1)
+    store.commit(lease, Batch(records=[record(run, 1)]))
+    assert len(store.records(run)) == 2
+
+
 def test_a_lease_is_not_ended_while_it_is_under_way(store: PostgresStore, lease: Lease) -> None:
     run = start(store, lease)
     schema = store._database.place.schema
@@ -117,7 +190,7 @@ def test_one_that_the_server_still_carries_out_when_it_is_asked_for_is_ended_and
     lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
     run = start(far, lease)
     schema = store._database.place.schema
-    way.cut_at(b"COMMIT\0", "after")
+    way.cut_at_commit("after")
     thread = threading.Thread(target=far.commit, args=(lease, Batch(records=[record(run, 0)])))
     with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
         other.execute(f"LOCK TABLE {schema}.record IN ACCESS EXCLUSIVE MODE".encode())
@@ -140,7 +213,7 @@ def test_one_that_is_just_being_committed_when_it_is_asked_for_is_waited_for(
     run = start(far, lease)
 
     for seq in range(6):
-        way.cut_at(b"COMMIT\0", "after")
+        way.cut_at_commit("after")
         far.commit(lease, Batch(records=[record(run, seq)]))
 
     assert way.cuts == 6
@@ -270,7 +343,7 @@ def test_a_commit_whose_number_never_came_is_missed_at_a_server_that_has_lost_it
     lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
     run = start(far, lease)
     while far._database._acknowledged is None or far._database._acknowledged[0]:
-        way.cut_at(b"COMMIT\0", "after")  # the server is nearly always done before it is asked
+        way.cut_at_commit("after")  # the server is nearly always done before it is asked
         far.commit(lease, Batch(records=[record(run, len(store.records(run)))]))
 
     with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]

@@ -121,6 +121,10 @@ class Pipeline:
         self._wanted.append(answer)
         return answer
 
+    def flush(self) -> None:
+        """Send what has been added: the server begins with it while the rest is put together."""
+        self._pgconn.flush()
+
     def close(self) -> None:
         """Send the message, and read all its answers. Raises the first error in it, or the connection's."""
         self.is_open = False

@@ -39,6 +39,7 @@ SELECT {server_ms}
 SELECT set_config(name, value, $1) FROM (VALUES
     ('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END),
+    ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),
     ('idle_in_transaction_session_timeout', '5s'), ('lock_timeout', '10s'), ('jit', 'off'),
     ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')
 ) AS setting (name, value)
@@ -101,11 +102,12 @@ SELECT pg_advisory_unlock($1::int4, $2::int4)
 -- name: fence
 SELECT pg_current_xact_id()::text::int8, pg_backend_pid(), (SELECT held FROM {s}.lease WHERE number = $1)
 
--- The same, where the COMMIT has been sent already: who does not hold the lease, or speaks to another process of the
--- server ($2) than was thought, divides by zero, which ends the transaction.
+-- The same, where the whole transaction has been sent already: who does not hold the lease, or speaks to another
+-- process of the server ($2) than was thought, divides by zero, which ends the transaction. So does who would not see
+-- here what was committed during the wait, as a step may have changed a setting of the connection.
 -- name: fence_or_fail
 SELECT pg_current_xact_id()::text::int8, 1 / count(*) FROM {s}.lease
-WHERE number = $1 AND held AND pg_backend_pid() = $2
+WHERE number = $1 AND held AND pg_backend_pid() = $2 AND current_setting('transaction_isolation') = 'read committed'
 
 -- name: insert_lease
 INSERT INTO {s}.lease (number, held, crashed, worker, process, since_ms, until_ms, ttl_ms, tags)
