@@ -53,10 +53,12 @@ async def test_a_run_of_a_workflow_that_is_not_defined_here_waits_until_it_is(ha
 
 
 async def test_a_client_starts_a_run_that_waits_for_a_worker_who_knows_it(harness: Harness) -> None:
+    await harness.stop()  # it would take the run up while its workflow is still there
     late = define_late("late-2")
     async with Client(harness.url) as client:
         await client.start(late(), id="one")
     del late
+    await harness.open()
     await harness.until(lambda: harness.engine.unknown_workflows == {"late-2"})
 
     late = define_late("late-2")
