@@ -104,7 +104,7 @@ def _die_with_the_parent() -> None:
 
 
 class Notes:
-    """A file that several processes write lines of JSON to; a line is whole, or not there."""
+    """A file that several processes write lines of JSON to; a line is given whole, or not yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,7 +114,8 @@ class Notes:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def lines(self) -> list[list[Any]]:
-        return [json.loads(line) for line in self.path.read_bytes().splitlines()]
+        whole = self.path.read_bytes().rpartition(b"\n")[0]  # what is just being written may be there in part
+        return [json.loads(line) for line in whole.splitlines()]
 
     def close(self) -> None:
         os.close(self._file)

@@ -28,6 +28,7 @@ from tests.moving.program import (
     waits_long,
     worked,
 )
+from tests.runtime.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,15 @@ async def reach(engine: Engine, id: str, value: str) -> None:
                 return
         before += 1
         assert before < 10, f"{id} has ended"
+
+
+async def until_sent(url: str) -> None:
+    """Wait until something was sent to run number 1."""
+    store = open_store(url)
+    try:
+        await until(lambda: store.messages_for(1))
+    finally:
+        store.close()
 
 
 async def test_a_step_that_waits_for_a_worker_with_a_tag_finds_one_in_the_other_store(
@@ -262,7 +272,7 @@ async def test_a_client_that_waits_for_an_answer_hears_of_the_move_and_its_updat
     async with Client(urls[0]) as client:
         run = await client.start(adds_up(), id="u")
         waiting = asyncio.create_task(run.update(add, 1))
-        # The client does one thing after another, so the update is on disk before the last of these.
+        await until_sent(urls[0])
         other = await client.start(waits_long("a"), id="a")
         await other.send(go, "yes")
 

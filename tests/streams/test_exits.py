@@ -13,6 +13,7 @@ import pytest
 from perdure import Event, Handler, Retry, Stream, WorkflowCall, step, step_info, workflow
 from perdure.core.events import DeadKind
 from perdure.testing import Harness
+from tests.streams.conservation import accounts
 from tests.streams.events import Placed, parked
 
 Orders = Stream[Placed]
@@ -83,7 +84,7 @@ async def test_an_event_at_which_a_handler_exits_is_parked_and_the_worker_goes_o
     await harness.append_batch(orders, [Placed("bad", -1), Placed("good", 1)])
     await harness.advance(hours=1)
     await harness.append(orders, Placed("good", 2))
-    await harness.settle()
+    await harness.until(lambda: len(accounts(harness.store.store, handler).parked) == 1)
 
     assert await parked(harness, orders.name, "note") == [(1, DeadKind.FAILED)]
     (dead,) = await harness.subscription(handler).parked()
