@@ -38,13 +38,22 @@ class Claims:
         """Take up all that is due now, as far as there is room. Returns how many runs that were."""
         count = 0
         while (room := self._room()) > 0:
-            numbers = await self._driver.committer.wait_between(self._claim(room))
+            numbers = await self._claim_now(room)
             count += len(numbers)
-            self._recovery.bring_back(numbers)
             await self._recovery.loaded()
             if len(numbers) < room or await self._are_others_alive():
                 break  # that was all, or others take their share
         return count
+
+    async def _claim_now(self, limit: int) -> list[int]:
+        driver, numbers = self._driver, list[int]()
+        driver.claiming = True
+        try:
+            numbers = await driver.committer.wait_between(self._claim(limit))
+        finally:
+            driver.claiming = False
+            self._recovery.claim_was_told(numbers)
+        return numbers
 
     async def _are_others_alive(self) -> bool:
         now_ms = self._driver.clock.now_ms()
@@ -79,8 +88,9 @@ class Claims:
         self._driver.claiming = False
         if isinstance(found, Exception):
             self._driver.complain(found, "looking for runs to take up")
-        elif found:
-            self._recovery.bring_back(found)
+            found = []
+        self._recovery.claim_was_told(found)
+        if found:
             self._loop.call_later(_PAUSE_S, self.look)  # not at once: other workers take their share
         if self._again:
             self._again = False

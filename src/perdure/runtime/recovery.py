@@ -37,6 +37,8 @@ class Recovery:
         self._wanted: list[int] = []
         self._claimed: set[int] = set()
         """Those of `driver.loading` that have just been claimed: what was sent to them is not known here."""
+        self._unsure: list[tuple[int, Loaded]] = []
+        """Those that were loaded while a claim was under way, which may have brought them."""
         self._unreadable: set[int] = set()
         """Runs that were parked although even their rows are damaged."""
         self._suspects_until_ms = 0
@@ -60,8 +62,19 @@ class Recovery:
     def bring_back(self, claimed: Iterable[int]) -> None:
         """Bring in runs that have just been claimed."""
         for number in claimed:
-            self._claimed.add(number)
-            self.want(number)
+            if not self._driver.has_in_hand(number):
+                self._claimed.add(number)
+                self.want(number)
+
+    def claim_was_told(self, claimed: Iterable[int]) -> None:
+        """A claim is over: bring in what it brought, and what was loaded meanwhile."""
+        self.bring_back(claimed)
+        unsure, self._unsure = self._unsure, []
+        if unsure and not self._driver.stopped:
+            with self._driver.turn:
+                self._take_up([*unsure])
+            if not self._driver.loading:
+                self._tell_waiters()
 
     async def loaded(self) -> None:
         """Wait until all that was asked for is in memory."""
@@ -140,18 +153,26 @@ class Recovery:
         for number, loaded in runs:
             if number not in driver.loading:
                 continue  # it was begun, or has ended, while it was read
+            was_claimed = number in self._claimed
             if loaded is not None and self._is_elsewhere(loaded.row):
-                if loaded.row.status == Status.RUNNING and self.find(loaded.row.workflow) is not None:
+                if was_claimed:
+                    self._load([number])  # it was read before the claim that has brought it
+                elif loaded.row.status == Status.RUNNING and self.find(loaded.row.workflow) is not None:
                     free.append(number)
                 else:
                     self._leave(number)
-                continue
-            if number in self._claimed and loaded is not None:
+            elif loaded is not None and driver.claiming and not was_claimed:
+                # A look has found a message for it before the claim was told. If that is what has brought the
+                # run, what was sent to it earlier would be passed over.
+                self._unsure.append((number, loaded))
+            elif was_claimed and loaded is not None:
                 driver.found_messages(loaded.messages)
                 if loaded.row.status == Status.RUNNING and loaded.row.crashes >= CRASHES_BEFORE_SUSPECT:
                     suspects.append(loaded)
-                    continue
-            self._go_on(number, loaded)
+                else:
+                    self._go_on(number, loaded)
+            else:
+                self._go_on(number, loaded)
         suspects.sort(key=lambda _: driver.source.draw())
         at_once = [loaded for loaded in suspects if not self._is_put_off(loaded.row)]
         if at_once:

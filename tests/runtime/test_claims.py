@@ -1,0 +1,130 @@
+"""What is sent to a run while it is being claimed: nothing is passed over, and nothing overtaken."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import Client, Engine, Signal, workflow
+from perdure.runtime.inbox import Inbox
+from perdure.stores.base import Loaded
+from tests.runtime.waiting import until
+
+word = Signal[str]("word")
+
+
+@workflow
+async def hears_one() -> str:
+    return await word.receive()
+
+
+@workflow
+async def hears_two() -> str:
+    return f"{await word.receive()}, {await word.receive()}"
+
+
+@workflow
+async def waits_for_nothing() -> str:
+    return "done"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a store that is not there yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+class HeldClaim:
+    """Holds each claim up until it may go on; and then the answer of the first that brings something."""
+
+    def __init__(self, store: Any) -> None:
+        self._claim = store.claim
+        self.may_begin = threading.Event()
+        self.is_on_disk = threading.Event()
+        self.may_be_told = threading.Event()
+        store.claim = self.claim
+
+    def claim(self, *asked: Any, **named: Any) -> list[int]:
+        self.may_begin.wait(20)
+        numbers: list[int] = self._claim(*asked, **named)
+        if numbers:
+            self.is_on_disk.set()
+            self.may_be_told.wait(20)
+        return numbers
+
+    def let_go(self) -> None:
+        for gate in (self.may_begin, self.may_be_told):
+            gate.set()
+
+
+@pytest.fixture
+def gates() -> Iterator[list[HeldClaim]]:
+    held: list[HeldClaim] = []
+    yield held
+    for one in held:
+        one.let_go()
+
+
+async def test_what_was_sent_before_a_claim_is_not_passed_over_for_what_came_before_its_answer(
+    url: str, gates: list[HeldClaim]
+) -> None:
+    async with Engine(url) as engine, Client(url) as client:
+        driver = engine._driver
+        assert driver is not None
+        look: Any = driver.look_for_messages
+        inbox: Inbox = look.__self__
+        other = await engine.start(hears_one())
+        held = HeldClaim(driver.store)
+        gates.append(held)
+        run = await client.start(hears_two(), id="it")
+        await run.send(word, "first")
+        before = inbox.after
+        await (await client.get(other.id)).send(word, "hello")  # for which all before it is looked through
+        await until(lambda: inbox.after > before)
+
+        held.may_begin.set()
+        await until(held.is_on_disk.is_set)
+        before = inbox.after
+        await run.send(word, "second")
+        await until(lambda: inbox.after > before and driver.reads.is_quiet)
+        held.may_be_told.set()
+
+        assert await run.result() == "first, second"
+
+
+async def test_a_run_that_was_read_before_it_was_claimed_and_arrives_after_is_taken_up(
+    postgres_url: str, gates: list[HeldClaim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_read, may_arrive = threading.Event(), threading.Event()
+    async with Engine(postgres_url) as engine, Client(postgres_url) as client:
+        driver = engine._driver
+        assert driver is not None
+        held = HeldClaim(driver.store)
+        held.may_be_told.set()
+        gates.append(held)
+        load = driver.store.load
+
+        def load_late(numbers: Sequence[int]) -> list[Loaded]:
+            found = load(numbers)
+            is_read.set()
+            may_arrive.wait(20)
+            return found
+
+        monkeypatch.setattr(driver.store, "load", load_late)
+        run = await client.start(waits_for_nothing(), id="it")
+        row = driver.store.run_by_id("it")
+        assert row is not None
+        driver.want(row.number)  # as when its time has come
+        await until(is_read.is_set)
+        held.may_begin.set()
+        await until(lambda: held.is_on_disk.is_set() and not driver.claiming)
+        may_arrive.set()
+
+        assert await run.result() == "done"
