@@ -24,6 +24,8 @@ from .servers import Server
 _LOOK_EVERY_S = 0.003
 _SLOW_S = 0.03
 _AT_ONCE = struct.pack("ii", 1, 0)
+_SYNC, _QUERY = b"S\0\0\0\4", b"Q"
+"""What ends a message to the server, and what is one by itself."""
 _ENDS = b"COMMIT\0", b"fence_or_fail"
 """What is said in a message at whose end a transaction is committed: by a COMMIT, or as it is one message."""
 
@@ -121,30 +123,41 @@ class Way:
         held_in: Weather,
         ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     ) -> str:
-        """Carry one direction until it ends; gives where it was cut."""
+        """Carry one direction until it ends; gives where it was cut.
+
+        A message that comes in pieces is cut at its last: the server has begun with it then.
+        """
+        said = b""
         while data := await _read(reader):
             while self.weather in (Weather.CUT, held_in):  # noqa: ASYNC110 (another process sets it)
                 await asyncio.sleep(_LOOK_EVERY_S)
             if self.weather == Weather.SLOW:
                 await asyncio.sleep(_SLOW_S)
-            if held_in == Weather.DEAF and (where := self._cut(data)):
-                client, server = ends
-                client.transport.abort()
-                if where == "after":
-                    server.write(data)
-                    await asyncio.sleep(_LOOK_EVERY_S)
-                return where
+            if held_in == Weather.DEAF:
+                said = data if _is_whole(said) or data.startswith(_QUERY) else said + data
+                if where := self._cut(said):
+                    client, server = ends
+                    client.transport.abort()
+                    if where == "after":
+                        server.write(data)
+                        await asyncio.sleep(_LOOK_EVERY_S)
+                    return where
             writer.write(data)
             with suppress(ConnectionError):  # the other direction finds out
                 await writer.drain()
         return ""
 
-    def _cut(self, data: bytes) -> str:
-        if self._answers is None or self._shared[1] or not any(end in data for end in _ENDS):
+    def _cut(self, said: bytes) -> str:
+        ends = _is_whole(said) and any(end in said for end in _ENDS)
+        if self._answers is None or self._shared[1] or not ends:
             return ""
         where = self._answers()
         struct.pack_into("I", self._shared, 4, self.cuts + bool(where))
         return where
+
+
+def _is_whole(said: bytes) -> bool:
+    return said.endswith(_SYNC) or said.startswith(_QUERY)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-_SYNC = b"S\0\0\0\4"
+_SYNC, _QUERY = b"S\0\0\0\4", b"Q"
+"""What ends a message, and what is one by itself."""
 _ENDS = b"COMMIT\0", b"fence_or_fail"
 """What is said in a message whose end is that of a transaction; BEGIN names COMMITTED too."""
 Where = Literal["before", "after", "silently"]
@@ -89,10 +90,12 @@ class Way:
         return server
 
     def _forth(self, client: socket.socket, server: socket.socket) -> None:
+        said = b""
         with suppress(OSError):
             while data := client.recv(65_536):
                 self.syncs += data.count(_SYNC)
-                if self._is_to_be_cut(data):
+                said += data
+                if self._is_to_be_cut(said):
                     if self._where == "after":
                         _shut_one_way(client)
                         server.sendall(data)
@@ -100,13 +103,16 @@ class Way:
                         server.shutdown(socket.SHUT_WR)
                     break
                 server.sendall(data)
+                if _is_whole(said):
+                    said = b""
         _shut(client)
         if self._where == "before":
             _shut(server)
 
-    def _is_to_be_cut(self, data: bytes) -> bool:
+    def _is_to_be_cut(self, said: bytes) -> bool:
+        """What the client has said of its message so far; one that comes in pieces is cut at the last."""
         with self._mutex:
-            if not any(word in data for word in self._words):
+            if not (_is_whole(said) and any(word in said for word in self._words)):
                 return False
             self._words = ()
             self.cuts += 1
@@ -121,6 +127,10 @@ def way_to(server: str) -> Iterator[Way]:
         yield way
     finally:
         way.close()
+
+
+def _is_whole(said: bytes) -> bool:
+    return said.endswith(_SYNC) or said.startswith(_QUERY)
 
 
 def _carry(origin: socket.socket, to: socket.socket, said: bytes, by: bytes) -> None:
