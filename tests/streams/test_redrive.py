@@ -81,6 +81,7 @@ async def test_all_that_is_parked_is_redriven_in_the_order_of_its_keys_and_new_o
 ) -> None:
     await park(harness, orders, notes)
     await harness.append(orders, Placed("a", 7))
+    await harness.until(lambda: len(accounts(harness.store.store, notes.handler).parked) == 6)
 
     notes.bad = set()
     redriven: Redriving = await harness.subscription(notes.handler).redrive(reason="mended", by="ann")
