@@ -133,7 +133,8 @@ CHANCE = {
     "datetime.datetime.utcnow": {CLOCK},
     "os.getrandom": {CLOCK},
     "os.urandom": {CLOCK},
-    "random": {CLOCK, "blocks.inside"},  # there it is Random, seeded by the run
+    # In the second it is Random, seeded by the run; in the third it names a process to its server.
+    "random": {CLOCK, "blocks.inside", "stores.postgres.connection"},
     "secrets": {CLOCK},
     "time.monotonic": {CLOCK, "stores.postgres.ear"},  # how long ago it told something
     "time.monotonic_ns": {CLOCK},

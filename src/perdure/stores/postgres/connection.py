@@ -5,7 +5,9 @@ not written and the failure passes by itself (the server restarts, a deadlock).
 A connection that breaks at its COMMIT is no riddle, for one of two reasons.
 
 - Where answers are needed before the end, everything but the COMMIT goes first. So the number of the
-  transaction is known when COMMIT is sent, and the server is asked what became of it.
+  transaction is known when COMMIT is sent, and the server is asked what became of it. As a server that has
+  crashed may give that number to another, a trace of the transaction is looked for too; one that leaves
+  none writes a token (`say`).
 - Where none are, all goes as one message (`Link.whole`), which is a transaction without BEGIN and COMMIT: two
   statements fewer are a tenth of a small commit. If it breaks, the server is told to end that session;
   once it has gone, nothing of it can come any more, and it is looked for a record of the transaction, which
@@ -24,7 +26,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, repeat
+from itertools import chain, count, repeat
+from random import SystemRandom
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -72,6 +75,8 @@ class Link:
         """By it."""
         self.witness: Witness | None = None
         """How to find, if need be, whether it was written."""
+        self.said: Witness | None = None
+        """The same for one without such a witness, until the next."""
         self.leaves_trace = False
         """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         self.has_appended = False
@@ -174,7 +179,8 @@ class Link:
             self.transaction_number = opened.first_number()
 
     def _forget_the_last(self) -> None:
-        self.transaction_number, self.messages_sent, self.witness = 0, 0, None
+        self.transaction_number, self.messages_sent = 0, 0
+        self.witness = self.said = None
         self.leaves_trace = self.has_appended = False
         self.ended_under = self.unanswered = None
 
@@ -235,6 +241,8 @@ class Database:
         """Called when a write has waited long for what another transaction has locked."""
         self._acknowledged: tuple[int, Witness | None] | None = None
         """The last transaction of this worker that was committed, and its witness."""
+        self._process, self._tokens = SystemRandom().getrandbits(63), count(1)
+        """How this one is known in what it says."""
         self._readers: list[Link] = []
         self._closed = threading.Event()
         with self.faults():
@@ -383,6 +391,9 @@ class Database:
         done: Answer | None = None
         try:
             with link.sending():
+                if link.witness is None:
+                    link.said = "witness_said", self._process, next(self._tokens)
+                    link.run("say", *link.said[1:])
                 done = link.send("COMMIT")
                 if told:  # in a transaction of its own: one that tells holds up all others that do
                     link.run("tell", self.place.channel)
@@ -427,7 +438,9 @@ class Database:
             link.run("end_transaction", broken.transaction_number)
             link.run("pause", _SETTLE_PAUSE_MS)
         # After a crash the same number may have gone to another transaction.
-        return status == "committed" and (broken.witness is None or bool(link.rows(*broken.witness)))
+        witness = broken.witness or broken.said
+        assert witness is not None, "each COMMIT is sent with a witness"
+        return status == "committed" and bool(link.rows(*witness))
 
     def close(self) -> None:
         """Close all; a second time does nothing."""

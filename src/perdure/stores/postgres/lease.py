@@ -73,6 +73,7 @@ class Leases:
                 since_ms = self.believed(now_ms)
                 given = link.run("insert_lease", since_ms, worker, os.getpid(), ttl_ms, texts(tags))
                 link.run("remove_leases")
+                link.run("forget_said")
             self._gate.check(asked)
             ((number,),) = given.fetchall()
             return number

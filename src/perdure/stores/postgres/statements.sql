@@ -70,6 +70,17 @@ SELECT 1 FROM {s}.record WHERE run = $1 AND seq = $2
 -- name: witness_under_lease
 SELECT EXISTS (SELECT 1 FROM {s}.lease WHERE number = $3 AND held) FROM {s}.record WHERE run = $1 AND seq = $2
 
+-- For what leaves no other trace: one row for each process.
+-- name: say
+INSERT INTO {s}.said (process, token, said_at) VALUES ($1, $2, now())
+ON CONFLICT (process) DO UPDATE SET token = excluded.token, said_at = excluded.said_at
+
+-- name: witness_said
+SELECT 1 FROM {s}.said WHERE process = $1 AND token = $2
+
+-- name: forget_said
+DELETE FROM {s}.said WHERE said_at < now() - interval '1 day'
+
 -- name: witness_run
 SELECT 1 FROM {s}.run WHERE number = $1 AND seed = $2
 
