@@ -170,6 +170,23 @@ def test_a_number_of_a_transaction_that_a_crash_gave_away_is_not_believed(
     assert seen == [False] * 4
 
 
+def test_a_message_whose_position_a_crash_has_given_a_second_time_is_found(
+    store: PostgresStore, lease: Lease
+) -> None:
+    run = start(store, lease)
+    before = store.messages(lease, after=0, limit=10).messages
+    for link in store._database._readers:  # which a crash ends
+        link.connection.close()
+    message = f"INSERT INTO {store._database.place.schema}.message VALUES (1, {run}, 1, 'go', NULL, '', 1)"
+    with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
+        other.execute(message.encode())
+
+    found = store.messages(lease, after=0, limit=10).messages
+
+    assert before == []
+    assert [one.pos for one in found] == [1]
+
+
 def test_reads_and_commits_go_on_after_all_connections_were_cut(store: PostgresStore, lease: Lease) -> None:
     run = start(store, lease)
     for seq in range(3):

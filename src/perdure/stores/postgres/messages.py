@@ -7,6 +7,7 @@ still turn up only if its transaction is running, and the server knows the oldes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from ...core.records import Message, MessageKind
 from ..base import DROPPED, KNOWN, Lease, MessagePage
@@ -98,21 +99,28 @@ class MessageReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._floor = (0, 0, 0)
-        """Of which lease was asked after which position, and up to which there was nothing."""
+        self._floors: WeakKeyDictionary[Link, tuple[int, int, int]] = WeakKeyDictionary()
+        """Of which lease was asked after which position, and up to which there was nothing.
+
+        By connection, as these end when the server crashes: it may then give numbers of transactions, and
+        so positions, a second time.
+        """
 
     def page(self, lease: Lease, *, after: int, limit: int) -> MessagePage:
         """See `Store.messages`."""
-        number, asked, floor = self._floor
+        return self._database.read(lambda link: self._read(link, lease, after, limit))
+
+    def _read(self, link: Link, lease: Lease, after: int, limit: int) -> MessagePage:
+        number, asked, floor = self._floors.get(link, (0, 0, 0))
         start = floor if (number, asked) == (lease.number, after) else after
         # The horizon first: it must not be newer than what is found.
-        found = self._database.read(lambda link: _look(link, lease, start, limit))
-        horizon, rows = found
+        horizon, rows = _look(link, lease, start, limit)
         if len(rows) == limit and rows[-1][0] > horizon:
             # What is not settled is given again each time: there must be room for something new beside it.
-            horizon, rows = self._database.read(lambda link: _look(link, lease, start, None))
+            horizon, rows = _look(link, lease, start, None)
         if not rows:
-            self._floor = (lease.number, after, max(start, horizon))
+            if not link.is_pooled:  # a pooler's connection to the server may be another each time
+                self._floors[link] = lease.number, after, max(start, horizon)
             return MessagePage([], after)
         return MessagePage([Message._make(row) for row in rows], max(after, min(horizon, rows[-1][0])))
 
