@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from perdure.core.records import Message, MessageKind
-from perdure.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable
+from perdure.errors import LeaseLost, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from perdure.stores.base import AttemptRow, Batch, Lease
 from perdure.stores.opening import open_store
 from perdure.stores.postgres import PostgresStore, faults
@@ -119,6 +119,32 @@ def test_a_transaction_whose_number_the_server_has_given_to_another_is_written_a
     assert len(store.messages_for(run)) == {"messages": 2, "unnamed messages": 1}.get(kind, 0)
     assert (store.run_by_id("new") is not None) == (kind == "starts")
     assert way.cuts == 1
+
+
+def test_a_record_that_another_worker_has_written_since_does_not_show_that_a_commit_was_written(
+    store: PostgresStore, far: PostgresStore, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = far.acquire("far", now_ms=0, ttl_ms=60_000)
+    run = start(far, lease)
+    batch = Batch(records=[record(run, 0)], starts=[new_run("child", seed=b"c" * 16)])
+    ask_after = Database._ask_after
+
+    def ask_after_takeover(database: Database, broken: Link) -> bool:
+        """As after a crash: the number is another's, and so is the run, which has got on as far."""
+        store._database.rows("end_lease", lease.number)
+        heir = store.acquire("heir", now_ms=0, ttl_ms=60_000)
+        store.claim(heir, workflows=["checkout"], now_ms=10**13, limit=9)
+        store.commit(heir, Batch(records=[record(run, 0)]))
+        ((broken.transaction_number, _),) = store._database.rows("transaction")
+        return ask_after(database, broken)
+
+    monkeypatch.setattr(Database, "_ask_after", ask_after_takeover)
+    way.cut_at_commit("before")
+
+    with pytest.raises(LeaseLost, match="may have been written or not"):
+        far.commit(lease, batch)
+
+    assert store.run_by_id("child") is None
 
 
 def test_a_submission_whose_answer_does_not_come_is_written_once(

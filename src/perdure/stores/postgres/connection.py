@@ -81,6 +81,8 @@ class Link:
         """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         self.has_appended = False
         """Whether a step has appended events in it."""
+        self.begun_under: Fence | None = None
+        """Under which lease the one that is under way was begun, if under any."""
         self.ended_under: Fence | None = None
         """Under which lease it was begun and ended by one message; None: its COMMIT is yet to be sent."""
         self.unanswered: psycopg.Error | None = None
@@ -122,6 +124,7 @@ class Link:
         What comes after this block is part of the transaction too, until `Database.write` ends it.
         """
         self._forget_the_last()
+        self.begun_under = fence
         opened: Answer | None = None
         try:
             with self.sending():
@@ -180,7 +183,7 @@ class Link:
 
     def _forget_the_last(self) -> None:
         self.transaction_number, self.messages_sent = 0, 0
-        self.witness = self.said = None
+        self.witness = self.said = self.begun_under = None
         self.leaves_trace = self.has_appended = False
         self.ended_under = self.unanswered = None
 
@@ -440,7 +443,12 @@ class Database:
         # After a crash the same number may have gone to another transaction.
         witness = broken.witness or broken.said
         assert witness is not None, "each COMMIT is sent with a witness"
-        return status == "committed" and bool(link.rows(*witness))
+        if status != "committed" or not link.rows(*witness):
+            return False
+        fence = broken.begun_under
+        if fence is not None and not link.rows("fence", fence.lease.number)[0][2]:
+            raise fence.lost_unanswered()  # what was found may be another worker's by now
+        return True
 
     def close(self) -> None:
         """Close all; a second time does nothing."""
