@@ -20,14 +20,11 @@ from urllib.parse import urlencode
 
 from .lives import Life
 from .servers import Server
+from .spoken import Spoken
 
 _LOOK_EVERY_S = 0.003
 _SLOW_S = 0.03
 _AT_ONCE = struct.pack("ii", 1, 0)
-_SYNC, _QUERY = b"S\0\0\0\4", b"Q"
-"""What ends a message to the server, and what is one by itself."""
-_ENDS = b"COMMIT\0", b"fence_or_fail"
-"""What is said in a message at whose end a transaction is committed: by a COMMIT, or as it is one message."""
 
 
 class Weather(IntEnum):
@@ -127,15 +124,15 @@ class Way:
 
         A message that comes in pieces is cut at its last: the server has begun with it then.
         """
-        said = b""
+        spoken = Spoken()
         while data := await _read(reader):
             while self.weather in (Weather.CUT, held_in):  # noqa: ASYNC110 (another process sets it)
                 await asyncio.sleep(_LOOK_EVERY_S)
             if self.weather == Weather.SLOW:
                 await asyncio.sleep(_SLOW_S)
             if held_in == Weather.DEAF:
-                said = data if _is_whole(said) or data.startswith(_QUERY) else said + data
-                if where := self._cut(said):
+                spoken.add(data)
+                if where := self._cut(spoken):
                     client, server = ends
                     client.transport.abort()
                     if where == "after":
@@ -147,17 +144,12 @@ class Way:
                 await writer.drain()
         return ""
 
-    def _cut(self, said: bytes) -> str:
-        ends = _is_whole(said) and any(end in said for end in _ENDS)
-        if self._answers is None or self._shared[1] or not ends:
+    def _cut(self, spoken: Spoken) -> str:
+        if self._answers is None or self._shared[1] or not spoken.commits:
             return ""
         where = self._answers()
         struct.pack_into("I", self._shared, 4, self.cuts + bool(where))
         return where
-
-
-def _is_whole(said: bytes) -> bool:
-    return said.endswith(_SYNC) or said.startswith(_QUERY)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -53,6 +53,15 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     raise AssertionError(f"schema {schema} could not be dropped: who has its tables open?")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
 def with_schema(url: str, schema: str) -> str:
     """The URL of a store in that schema."""
     return f"{url}{'&' if '?' in url else '?'}schema={schema}"

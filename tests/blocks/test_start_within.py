@@ -55,15 +55,6 @@ def forget() -> None:
     calls.clear()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a store that is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/runs.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def connection(url: str) -> Iterator[Any]:
     """The user's own, to a store that is there, with a table `note`."""

@@ -32,15 +32,6 @@ was_cancelled: list[str] = []
 answer = Signal[str]("answer")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a store that is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/runs.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture(autouse=True)
 def forget() -> None:
     global begun, go_on

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-_SYNC, _QUERY = b"S\0\0\0\4", b"Q"
-"""What ends a message, and what is one by itself."""
-_ENDS = b"COMMIT\0", b"fence_or_fail"
-"""What is said in a message whose end is that of a transaction; BEGIN names COMMITTED too."""
+from battery.spoken import SYNC, Spoken
+
 Where = Literal["before", "after", "silently"]
 
 
@@ -26,7 +24,7 @@ class Way:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mutex = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._words: tuple[bytes, ...] = ()
+        self._is_meant: Callable[[Spoken], bool] = _nothing
         self._where: Where = "before"
         self.cuts = 0
         self.is_blocked = False
@@ -44,18 +42,21 @@ class Way:
         port = self._listener.getsockname()[1]
         return f"postgresql://127.0.0.1:{port}/?{urlencode({**rest, 'schema': schema, 'sslmode': 'disable'})}"
 
-    def cut_at(self, *words: bytes, where: Where) -> None:
-        """Cut when a client says one of these.
+    def cut_at(self, word: bytes, *, where: Where) -> None:
+        """Cut when a client says this.
 
         `before` the server hears it; `after`, but before it is answered; or `silently`:
         before, and the server is not told that its client has gone.
         """
-        with self._mutex:
-            self._words, self._where = words, where
+        self._cut_once(lambda spoken: spoken.is_whole and word in spoken.message, where)
 
     def cut_at_commit(self, where: Where) -> None:
         """Cut when a client has a transaction committed, by a COMMIT or as one message."""
-        self.cut_at(*_ENDS, where=where)
+        self._cut_once(lambda spoken: spoken.commits, where)
+
+    def _cut_once(self, is_meant: Callable[[Spoken], bool], where: Where) -> None:
+        with self._mutex:
+            self._is_meant, self._where = is_meant, where
 
     def replace(self, said: bytes, by: bytes) -> None:
         """Let clients hear something else than the server says, of the same length or shorter."""
@@ -90,12 +91,12 @@ class Way:
         return server
 
     def _forth(self, client: socket.socket, server: socket.socket) -> None:
-        said = b""
+        spoken = Spoken()
         with suppress(OSError):
             while data := client.recv(65_536):
-                self.syncs += data.count(_SYNC)
-                said += data
-                if self._is_to_be_cut(said):
+                self.syncs += data.count(SYNC)
+                spoken.add(data)
+                if self._is_to_be_cut(spoken):
                     if self._where == "after":
                         _shut_one_way(client)
                         server.sendall(data)
@@ -103,18 +104,16 @@ class Way:
                         server.shutdown(socket.SHUT_WR)
                     break
                 server.sendall(data)
-                if _is_whole(said):
-                    said = b""
         _shut(client)
         if self._where == "before":
             _shut(server)
 
-    def _is_to_be_cut(self, said: bytes) -> bool:
+    def _is_to_be_cut(self, spoken: Spoken) -> bool:
         """What the client has said of its message so far; one that comes in pieces is cut at the last."""
         with self._mutex:
-            if not (_is_whole(said) and any(word in said for word in self._words)):
+            if not self._is_meant(spoken):
                 return False
-            self._words = ()
+            self._is_meant = _nothing
             self.cuts += 1
             return True
 
@@ -129,8 +128,8 @@ def way_to(server: str) -> Iterator[Way]:
         way.close()
 
 
-def _is_whole(said: bytes) -> bool:
-    return said.endswith(_SYNC) or said.startswith(_QUERY)
+def _nothing(spoken: Spoken) -> bool:
+    return False
 
 
 def _carry(origin: socket.socket, to: socket.socket, said: bytes, by: bytes) -> None:

@@ -121,6 +121,17 @@ def test_a_transaction_whose_number_the_server_has_given_to_another_is_written_a
     assert way.cuts == 1
 
 
+def test_what_a_process_has_said_is_forgotten_a_day_after_its_last(store: PostgresStore) -> None:
+    old, new = "VALUES (1, 1, now() - interval '25 hours')", "VALUES (2, 1, now() - interval '23 hours')"
+    with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
+        for row in (old, new):
+            other.execute(f"INSERT INTO {store._database.place.schema}.said {row}".encode())
+
+    store.acquire("w", now_ms=0, ttl_ms=60_000)
+
+    assert [store._database.rows("witness_said", process, 1) for process in (1, 2)] == [[], [(1,)]]
+
+
 def test_a_record_that_another_worker_has_written_since_does_not_show_that_a_commit_was_written(
     store: PostgresStore, far: PostgresStore, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ def test_how_transactions_begin_by_default_does_not_matter(
         writer = other._database._writer
 
     assert writer is not None
-    assert writer.ended_under is not None, "it was one message"
+    assert writer.is_sent, "it was one message"
     assert len(store.records(run)) == 1
 
 
@@ -242,7 +242,8 @@ def asked(store: PostgresStore, lease: Lease) -> Iterator[Link]:
     """A connection that broke before its last message was answered: record 0 of run 1."""
     start(store, lease)
     link = store._database.connect()
-    link.ended_under, link.witness = store._leases.fence(lease), ("witness_record", 1, 0)
+    link.is_sent, link.fence = True, store._leases.fence(lease)
+    link.witness = "witness_record", 1, 0
     yield link
     link.close()
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import AsyncExitStack
-from pathlib import Path
-
-import pytest
 
 from perdure import Client, Engine, Event, Stream
 from perdure.blocks.handler import Handler
@@ -18,15 +15,6 @@ from tests.runtime.waiting import until
 from tests.streams.events import Paid, Placed
 
 KEYS = 40
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a store that is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/runs.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
 
 
 def lanes_of(engine: Engine) -> int:

@@ -37,7 +37,7 @@ class Recovery:
         self._wanted: list[int] = []
         self._claimed: set[int] = set()
         """Those of `driver.loading` that have just been claimed: what was sent to them is not known here."""
-        self._unsure: list[tuple[int, Loaded]] = []
+        self._unsure: list[tuple[int, Loaded | None]] = []
         """Those that were loaded while a claim was under way, which may have brought them."""
         self._unreadable: set[int] = set()
         """Runs that were parked although even their rows are damaged."""
@@ -72,7 +72,7 @@ class Recovery:
         unsure, self._unsure = self._unsure, []
         if unsure and not self._driver.stopped:
             with self._driver.turn:
-                self._take_up([*unsure])
+                self._take_up(unsure)
             if not self._driver.loading:
                 self._tell_waiters()
 

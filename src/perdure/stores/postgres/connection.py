@@ -81,10 +81,10 @@ class Link:
         """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         self.has_appended = False
         """Whether a step has appended events in it."""
-        self.begun_under: Fence | None = None
-        """Under which lease the one that is under way was begun, if under any."""
-        self.ended_under: Fence | None = None
-        """Under which lease it was begun and ended by one message; None: its COMMIT is yet to be sent."""
+        self.fence: Fence | None = None
+        """Under which lease it was begun, if under any."""
+        self.is_sent = False
+        """Whether it was begun and ended by one message; else its COMMIT is yet to be sent."""
         self.unanswered: psycopg.Error | None = None
         """What broke the connection before that message was answered."""
         # The pipeline prepares; psycopg would have the server forget that too, at each ROLLBACK.
@@ -124,7 +124,7 @@ class Link:
         What comes after this block is part of the transaction too, until `Database.write` ends it.
         """
         self._forget_the_last()
-        self.begun_under = fence
+        self.fence = fence
         opened: Answer | None = None
         try:
             with self.sending():
@@ -159,7 +159,7 @@ class Link:
         is written within. An answer that does not come is for `Database.write`.
         """
         self._forget_the_last()
-        self.witness, self.leaves_trace = witness, True
+        self.fence, self.witness, self.leaves_trace = fence, witness, True
         opened: Answer | None = None
         try:
             with self.sending():
@@ -171,11 +171,11 @@ class Link:
                 except BaseException:
                     self.close()  # at the end of its message a transaction is committed, as far as it got
                     raise
-                self.ended_under = fence
+                self.is_sent = True
         except psycopg.Error as error:
             if opened is not None and opened.failed:
                 raise FenceShut from error
-            if self.ended_under is None or not self.is_broken:
+            if not (self.is_sent and self.is_broken):
                 raise
             self.unanswered = error
         else:
@@ -183,9 +183,8 @@ class Link:
 
     def _forget_the_last(self) -> None:
         self.transaction_number, self.messages_sent = 0, 0
-        self.witness = self.said = self.begun_under = None
-        self.leaves_trace = self.has_appended = False
-        self.ended_under = self.unanswered = None
+        self.fence = self.witness = self.said = self.unanswered = None
+        self.leaves_trace = self.has_appended = self.is_sent = False
 
     @contextmanager
     def sending(self) -> Generator[None]:
@@ -369,7 +368,7 @@ class Database:
         except BaseException:
             link.undo()
             raise
-        if link.ended_under is None:
+        if not link.is_sent:
             self._commit(link, told=told)
         elif link.unanswered is not None and not self._was_written(link, link.unanswered):
             raise link.unanswered
@@ -429,24 +428,17 @@ class Database:
 
     def _ask_after(self, broken: Link) -> bool:
         link = self._renew_writer()
-        if broken.ended_under is not None:
-            return _find_record(link, broken, broken.ended_under)
-        while True:
-            try:
-                ((status,),) = link.rows("transaction_status", broken.transaction_number)
-            except psycopg.DataError:
-                return False  # "in the future": the server crashed, and never kept that it was given
-            if status != "in progress":
-                break
-            link.run("end_transaction", broken.transaction_number)
-            link.run("pause", _SETTLE_PAUSE_MS)
+        if broken.is_sent:
+            link.wait_for_end(broken)
+        elif not _is_committed(link, broken.transaction_number):
+            return False
         # After a crash the same number may have gone to another transaction.
         witness = broken.witness or broken.said
-        assert witness is not None, "each COMMIT is sent with a witness"
-        if status != "committed" or not link.rows(*witness):
+        assert witness is not None, "each transaction is ended with a witness"
+        if not link.rows(*witness):
             return False
-        fence = broken.begun_under
-        if fence is not None and not link.rows("fence", fence.lease.number)[0][2]:
+        fence = broken.fence
+        if fence is not None and not link.rows("holds_lease", fence.lease.number):
             raise fence.lost_unanswered()  # what was found may be another worker's by now
         return True
 
@@ -464,15 +456,17 @@ def _do_nothing() -> None:
     pass
 
 
-def _find_record(link: Link, broken: Link, fence: Fence) -> bool:
-    """Whether a transaction that was one message was written. Raises LeaseLost where that cannot be known."""
-    link.wait_for_end(broken)
-    assert broken.witness is not None
-    _, run, seq = broken.witness
-    found = link.rows("witness_under_lease", run, seq, fence.lease.number)
-    if found and not found[0][0]:
-        raise fence.lost_unanswered()  # it may be another worker's by now
-    return bool(found)
+def _is_committed(link: Link, transaction: int) -> bool:
+    """Whether a transaction of this number was committed; one that is still open is ended."""
+    while True:
+        try:
+            ((status,),) = link.rows("transaction_status", transaction)
+        except psycopg.DataError:
+            return False  # "in the future": the server crashed, and never kept that it was given
+        if status != "in progress":
+            return bool(status == "committed")
+        link.run("end_transaction", transaction)
+        link.run("pause", _SETTLE_PAUSE_MS)
 
 
 def _has(link: Link, transaction: int, witness: Witness | None) -> bool:
