@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -118,3 +119,25 @@ async def test_a_run_that_was_read_before_it_was_claimed_and_arrives_after_is_ta
         may_arrive.set()
 
         assert await run.result() == "done"
+
+
+async def test_a_run_that_two_claims_are_to_bring_is_taken_up_though_the_second_brings_nothing(
+    url: str, gates: list[HeldClaim]
+) -> None:
+    async with Engine(url) as engine, Client(url) as client:
+        driver = engine._driver
+        assert driver is not None
+        held = HeldClaim(driver.store)
+        held.may_be_told.set()
+        gates.append(held)
+        run = await client.start(waits_for_nothing(), id="it")
+        await until(lambda: driver.claiming)
+        row = driver.store.run_by_id("it")
+        assert row is not None
+        driver.want(row.number)  # as when something is sent to it: it is to be claimed by its number
+
+        await until(lambda: driver.reads.is_quiet and driver.committer._work.qsize() > 0)
+        held.may_begin.set()
+
+        async with asyncio.timeout(10):
+            assert await run.result() == "done"

@@ -243,13 +243,14 @@ class Recovery:
         if isinstance(claimed, Exception):
             driver.complain(claimed, "claiming runs whose time has come")
             claimed = set()
+        self._claimed |= claimed
+        # Another claim, that was under way, may have brought it: then it was not free any more.
+        ours = [number for number in numbers if number in self._claimed]
         for number in numbers:
-            if number in claimed:
-                self._claimed.add(number)
-            else:
+            if number not in self._claimed:
                 self._leave(number)
-        if claimed and not driver.stopped:
-            self._load(sorted(claimed))  # anew: its crashes have been counted
+        if ours and not driver.stopped:
+            self._load(ours)  # anew: its crashes have been counted
         elif not driver.loading:
             self._tell_waiters()
 
