@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from ...core.events import Append, Clash, NewEvent, Placed
 from ...errors import StoreFull
 from .arrays import numbers, payloads, texts
-from .connection import Link
+from .connection import Link, Witness
 from .pipeline import Answer
 
 EVENTS_MAX: Final = (1 << 20) - 1
@@ -104,8 +104,8 @@ class Appending:
         for column, more in zip(self.columns, added, strict=True):
             column.extend(more)  # pyright: ignore[reportArgumentType] (each of its own kind)
 
-    def outcomes(self, rows: Iterable[Row]) -> tuple[list[Outcome], tuple[int, str] | None]:
-        """What became of each append; and an event that was written, if any was: its position and id."""
+    def outcomes(self, rows: Iterable[Row]) -> tuple[list[Outcome], Witness | None]:
+        """What became of each append; and how to find an event that was written, if any was."""
         first = 0
         found: dict[int, tuple[str, int]] = {}
         for said, number, position, _ in rows:
@@ -115,7 +115,7 @@ class Appending:
                 found[number] = (said, position)
         outcomes: list[Outcome] = []
         last = 0
-        written: tuple[int, str] | None = None
+        witness: Witness | None = None
         for part in self._parts:
             if part.clash is not None:
                 outcomes.append(part.clash)
@@ -123,10 +123,12 @@ class Appending:
             outcome = part.outcome(first, last, found)
             last += len(part.fresh)
             outcomes.append(outcome)
-            if written is None and not isinstance(outcome, Clash):
+            if witness is None and not isinstance(outcome, Clash):
+                stream = stream_number(part.append.stream)
                 pairs = zip(outcome, part.append.events, strict=True)
-                written = next(((at, event.id) for (at, known), event in pairs if not known), None)
-        return outcomes, written
+                written = ((at, event.id) for (at, known), event in pairs if not known)
+                witness = next((("witness_event", stream, *one) for one in written), None)
+        return outcomes, witness
 
 
 class Appends:
@@ -167,10 +169,9 @@ class Appends:
                 _, cursor = self._send(round_)
                 rows = [] if cursor is None else cursor.fetchall()
                 assert rows, "the clock of the streams was set, and is another server's"
-            found, written = round_.outcomes(rows)
+            found, witness = round_.outcomes(rows)
             outcomes += found
-            if written is not None and self._link.witness is None:
-                self._link.witness = ("witness_event", *written)
+            self._link.witness = self._link.witness or witness
             following = next(self._rounds, None)
             if following is None:
                 return outcomes

@@ -44,7 +44,7 @@ from .pipeline import Answer, Pipeline, Row
 from .place import Place
 
 T = TypeVar("T")
-Witness = tuple[str, Any, Any]
+Witness = tuple[str, *tuple[Any, ...]]
 """A statement, and what is bound to it, that finds something of a transaction if that was written."""
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"

@@ -10,8 +10,10 @@ SELECT outcome, n, pos, mark FROM {s}.append_events(
 -- name: set_stream_clock
 SELECT {s}.set_stream_clock()
 
+-- An event may have been let go of since; its stream says up to where.
 -- name: witness_event
-SELECT 1 FROM {s}.event WHERE stream = ANY (ARRAY(SELECT number FROM {s}.stream)) AND pos = $1 AND id = $2
+SELECT 1 FROM {s}.event WHERE stream = $1 AND pos = $2 AND id = $3
+UNION ALL SELECT 1 FROM {s}.stream WHERE number = $1 AND gone >= $2
 
 -- name: insert_streams
 INSERT INTO {s}.stream (number, name) SELECT * FROM unnest($1::int8[], $2::text[]) AS given (number, name)
