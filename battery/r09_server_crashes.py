@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 
 from .fleet import Fleet, told_by
 from .planted import replaced

@@ -20,7 +20,8 @@ from perdure import Client, DuplicateConflict, Handler, LeaseLost, ParkedEvent, 
 from perdure.runtime import lookout
 from perdure.stores.base import Store
 from perdure.stores.postgres import appending, lease, streams
-from perdure.stores.postgres.connection import Database, Link
+from perdure.stores.postgres.connection import Database
+from perdure.stores.postgres.link import Link
 from perdure.testing import ManualClock
 from perdure.testing.engine import HarnessEngine
 from perdure.testing.source import SeededSource

@@ -51,6 +51,7 @@ show it on its own line, and `code` is stable, so that programs can match it.
         ├── StoreVersionError      the file or the SQLite library is of a version we cannot use
         ├── StoreCorrupt           the file is damaged
         │   └── RunDamaged         what it keeps of one run is; the others can be read
+        ├── CommitsLost            the server that answers now lacks what was acknowledged
         ├── StoreInUse             it has as many workers as it can bear
         ├── StoreMoved             its runs went to another store, or have not all arrived
         └── LeaseLost              this worker's lease ended; nothing was written
@@ -443,6 +444,16 @@ class RunDamaged(StoreCorrupt):
         super().__init__(what, hint=hint)
         self.number = number
         self.position = position
+
+
+class CommitsLost(StoreError):
+    """The server that answers now does not have the last commit that was acknowledged to this worker.
+
+    A standby that lagged has taken over, an old primary has come back, or a backup was restored. Nothing
+    was written there. A worker stops: what it has in memory is ahead of what is kept.
+    """
+
+    code = "commits_lost"
 
 
 class StoreInUse(StoreError):

@@ -15,7 +15,7 @@ from perdure.runtime.glance import Glance
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.lease import LEASE_MS
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.sight import Reading, Sight
 from tests.runtime.waiting import until
 

@@ -13,7 +13,7 @@ from perdure.core.records import Message, MessageKind, NewRun, Status
 from perdure.stores.base import Batch, RunEnd, Store
 from perdure.stores.opening import open_store
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.messages import send_messages
 from tests.runtime.waiting import until
 

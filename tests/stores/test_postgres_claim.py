@@ -13,7 +13,7 @@ import pytest
 
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from tests.stores.build import end, new_run, signal, start
 
 HOLDER = """

@@ -14,14 +14,19 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from perdure.core.events import Append
 from perdure.core.records import Message, MessageKind
+from perdure.core.standing import KeepRule
 from perdure.errors import LeaseLost, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 from perdure.stores.base import AttemptRow, Batch, Lease
 from perdure.stores.opening import open_store
 from perdure.stores.postgres import PostgresStore, faults
-from perdure.stores.postgres.connection import Database, Link
+from perdure.stores.postgres.appending import stream_number
+from perdure.stores.postgres.connection import Database
+from perdure.stores.postgres.link import Link
 from tests.stores.build import end, new_run, record, signal, start
 from tests.stores.cutting import Way, Where, way_to
+from tests.stores.test_stream import append_all, make, names
 
 
 @pytest.fixture
@@ -119,6 +124,34 @@ def test_a_transaction_whose_number_the_server_has_given_to_another_is_written_a
     assert len(store.messages_for(run)) == {"messages": 2, "unnamed messages": 1}.get(kind, 0)
     assert (store.run_by_id("new") is not None) == (kind == "starts")
     assert way.cuts == 1
+
+
+def test_an_append_of_which_a_crash_gave_the_number_away_is_not_believed(store: PostgresStore) -> None:
+    (placed,) = append_all(store, make("a"))
+    link = store._database.connect()
+    link.transaction_number = placed.position >> 20
+    seen: list[bool] = []
+
+    for id in ("a", "b"):
+        link.witness = "witness_event", stream_number("orders"), placed.position, id
+        seen.append(store._database._ask_after(link))
+    link.close()
+
+    assert seen == [True, False]
+
+
+def test_an_event_that_was_let_go_since_it_was_appended_was_not_lost(
+    store: PostgresStore, lease: Lease, far: PostgresStore
+) -> None:
+    store.commit(lease, Batch(appends=[Append("orders", [make("a")])]))
+    assert far.streams.let_go(KeepRule("orders", 0, None, waits=False), now_ms=1 << 60, limit=9) == 1
+    writer = store._database._writer
+    assert writer is not None
+    writer.close()
+
+    store.commit(lease, Batch(appends=[Append("orders", [make("b")])]))
+
+    assert names(store, after=store.streams.span("orders", since_ms=0).gone) == ["b"]
 
 
 def test_what_a_process_has_said_is_forgotten_a_day_after_its_last(store: PostgresStore) -> None:

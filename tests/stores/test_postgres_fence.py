@@ -13,7 +13,7 @@ from perdure.errors import LeaseLost
 from perdure.stores.base import Batch, Committed, Lease
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.arrays import numbers
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.write import write_batch
 from tests.stores.build import new_run, record, signal, start
 

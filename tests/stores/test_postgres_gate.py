@@ -10,7 +10,7 @@ import pytest
 from perdure.errors import StoreMoved
 from perdure.stores.base import Batch, MoveCursor, MoveMark
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.write import write_submission
 from tests.stores.build import new_run
 

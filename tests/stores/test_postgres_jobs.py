@@ -9,7 +9,7 @@ import psycopg
 from perdure.core.records import Message, MessageKind
 from perdure.stores.base import Batch, Committed, JobRow
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.messages import send_messages
 from tests.stores.build import start
 

@@ -9,7 +9,7 @@ import pytest
 from perdure.core.records import Status
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.messages import send_messages
 from tests.stores.build import claim, end, signal, start
 

@@ -12,7 +12,7 @@ from perdure.core.records import Status
 from perdure.stores.base import RunQuery
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.arrays import numbers, payloads, texts
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 
 RUNS = 60_000
 EVENTS = 60_000

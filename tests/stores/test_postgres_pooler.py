@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from perdure.errors import LeaseLost
 from perdure.stores.base import Batch
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from tests.postgres import with_schema
 from tests.stores.build import end, new_run, record, signal, start
 

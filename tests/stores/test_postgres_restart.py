@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import StoreCorrupt, StoreReadOnly
-from perdure.stores.base import Batch
+from perdure.errors import CommitsLost, StoreReadOnly
+from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
 from tests.stores.build import new_run, record, start
 
@@ -148,10 +148,9 @@ def test_a_standby_can_be_read_and_takes_over_when_it_is_promoted(server: Server
     standby.close()
 
 
-@pytest.mark.parametrize("number_is_given_again", [False, True])
-def test_a_worker_writes_nothing_at_a_server_that_has_lost_its_last_commit(
-    server: Server, number_is_given_again: bool
-) -> None:
+@pytest.fixture
+def outlived(server: Server) -> Iterator[tuple[PostgresStore, Lease, int, str]]:
+    """A worker's store, lease and run of two records; and the server that took over, with the first only."""
     PostgresStore(server.url).close()
     standby = server.make_standby()
     host = standby.rpartition("host=")[2]
@@ -160,22 +159,45 @@ def test_a_worker_writes_nothing_at_a_server_that_has_lost_its_last_commit(
     run = start(store, lease)
     store.commit(lease, Batch(records=[record(run, 0)]))
     _wait_until_standby_has(standby, run)
-
     server.stop_standby()
     store.commit(lease, Batch(records=[record(run, 1)]))
     server.stop_primary()
     server.start_standby()
     server.promote()
+    yield store, lease, run, standby
+    store.close()
+
+
+@pytest.mark.parametrize("number_is_given_again", [False, True])
+def test_a_worker_writes_nothing_at_a_server_that_has_lost_its_last_commit(
+    outlived: tuple[PostgresStore, Lease, int, str], number_is_given_again: bool
+) -> None:
+    store, lease, run, standby = outlived
     after = PostgresStore(standby)
     for number in range(5 if number_is_given_again else 0):
         after.submit(Batch(starts=[new_run(f"new-{number}")]))
+
     for _ in range(2):
-        with pytest.raises(StoreCorrupt, match="has lost commits"):
+        with pytest.raises(CommitsLost, match="has lost commits"):
             store.commit(lease, Batch(records=[record(run, 2)]))
 
     assert [entry.seq for entry in after.records(run)] == [0]
-    store.close()
     after.close()
+
+
+def test_a_worker_that_has_nothing_to_write_notices_lost_commits_too(
+    outlived: tuple[PostgresStore, Lease, int, str],
+) -> None:
+    store, lease, _, _ = outlived
+
+    with pytest.raises(CommitsLost, match="has lost commits"):
+        _glance_on(store, lease)
+
+
+def _glance_on(store: PostgresStore, lease: Lease) -> None:
+    """As a worker does that has nothing to do. The first may hear only why its connection was ended."""
+    for _ in range(3):
+        store.glance(lease, workflows=[], after=0, now_ms=0, until_ms=0)
 
 
 def _wait_until_standby_has(url: str, run: int) -> None:

@@ -19,7 +19,6 @@ from perdure.core.standing import KeepRule
 from perdure.errors import StoreError, StoreMoved
 from perdure.stores.base import Batch, MoveMark
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.appending import stream_number
 from tests.stores.test_postgres_borrowing import at
 from tests.stores.test_postgres_listen import Hearing
 from tests.stores.test_stream import append, append_all, make, names
@@ -452,35 +451,6 @@ def test_a_lane_of_a_lease_whose_row_has_gone_is_free(store: PostgresStore, othe
     heir = other.acquire("heir", now_ms=0, ttl_ms=60_000)  # which forgets the other lease
 
     assert len(other.streams.claim_lanes(heir, [row.number], now_ms=0)) == 2
-
-
-def test_a_number_of_a_transaction_that_a_crash_gave_away_is_not_believed(store: PostgresStore) -> None:
-    (placed,) = append_all(store, make("a"))
-    link = store._database.connect()
-    link.transaction_number = placed.position >> 20
-    seen: list[bool] = []
-
-    for id in ("a", "b"):
-        link.witness = "witness_event", stream_number("orders"), placed.position, id
-        seen.append(store._database._ask_after(link))
-    link.close()
-
-    assert seen == [True, False]
-
-
-def test_an_event_that_was_let_go_since_it_was_appended_was_not_lost(
-    store: PostgresStore, other: PostgresStore
-) -> None:
-    lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
-    store.commit(lease, Batch(appends=[Append("orders", [make("a")])]))
-    assert other.streams.let_go(KeepRule("orders", 0, None, waits=False), now_ms=1 << 60, limit=9) == 1
-    writer = store._database._writer
-    assert writer is not None
-    writer.close()
-
-    store.commit(lease, Batch(appends=[Append("orders", [make("b")])]))
-
-    assert names(store, after=store.streams.span("orders", since_ms=0).gone) == ["b"]
 
 
 def test_appending_reads_no_table_from_end_to_end(

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from perdure.core.events import LaneMark
-from perdure.errors import LeaseLost, StoreCorrupt, StoreError
+from perdure.errors import CommitsLost, LeaseLost, StoreError
 from perdure.stores.base import Batch, Lease, Transaction
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres.connection import Link
+from perdure.stores.postgres.link import Link
 from tests.stores.build import end, record, signal, start
 from tests.stores.cutting import Way, way_to
 
@@ -353,5 +353,5 @@ def test_a_commit_whose_number_never_came_is_missed_at_a_server_that_has_lost_it
     assert writer is not None
     writer.close()
 
-    with pytest.raises(StoreCorrupt, match="has lost commits"):
+    with pytest.raises(CommitsLost, match="has lost commits"):
         far.commit(lease, Batch(records=[record(run, 0)]))

@@ -36,7 +36,7 @@ from ..core.execution import Execution
 from ..core.host import facts_of
 from ..core.ready import Ready
 from ..core.records import Kind, Message, Record, RunRow, Status
-from ..errors import LeaseLost, PerdureError, StoreCorrupt
+from ..errors import CommitsLost, LeaseLost, PerdureError, StoreCorrupt
 from ..stores.base import AttemptRow, JobRow, Lease, Reply, RunEnd, StateRow, Store
 from .children import Children
 from .clock import Clock, Source
@@ -473,10 +473,10 @@ class Driver:
         return tasks
 
     def complain(self, error: BaseException, doing: str) -> None:
-        """Say what went wrong where nobody waits for an answer. A lease that is lost stops the worker."""
+        """Say what went wrong where nobody waits for an answer. A lost lease, or commit, stops the worker."""
         if self.stopped:
             return  # what a stopping engine could not do any more, the next one does
-        if isinstance(error, LeaseLost):
+        if isinstance(error, LeaseLost | CommitsLost):
             self.committer.check_lease()  # which finds it out, and says so
             return
         if isinstance(error, PerdureError):

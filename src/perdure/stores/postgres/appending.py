@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from ...core.events import Append, Clash, NewEvent, Placed
 from ...errors import StoreFull
 from .arrays import numbers, payloads, texts
-from .connection import Link, Witness
+from .link import Link, Witness
 from .pipeline import Answer
 
 EVENTS_MAX: Final = (1 << 20) - 1

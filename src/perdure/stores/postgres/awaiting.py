@@ -20,8 +20,9 @@ from ...errors import StoreError
 from ..base import Lease
 from ..correlation import Given, Wanted, event_as_text, value_of
 from .arrays import numbers, texts
-from .connection import Database, Link
+from .connection import Database
 from .lease import Leases
+from .link import Link
 from .messages import send_messages
 from .pipeline import Row
 

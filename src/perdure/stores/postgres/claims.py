@@ -14,8 +14,9 @@ from ..base import Lease
 from ..sight import Reading, Sight
 from .appending import stream_number
 from .arrays import numbers, texts
-from .connection import Database, Link
+from .connection import Database
 from .lease import HeldLease, Leases
+from .link import Link
 
 _ALL_MESSAGES_EVERY_MS: Final = 1_000
 """How often a claim looks through all waiting messages, though nothing was sent and no lease ended."""
@@ -105,6 +106,7 @@ class Claims:
         reading: Sequence[Reading] = (),
     ) -> Sight:
         """See `Store.glance`."""
+        self._database.look_after_writer()  # for lost commits, which are noticed without anything to write
         every_ms, names = _GLANCE_AT_ALL_EVERY_MS, texts(workflows)
         seen, _ = self._look(
             lease, names, now_ms=now_ms, every_ms=every_ms, after=after, until_ms=until_ms or None,

@@ -28,8 +28,9 @@ from ...core.events import (
     count_crash,
 )
 from .arrays import numbers, payloads, texts
-from .connection import Database, Link
+from .connection import Database
 from .gate import Gate
+from .link import Link
 
 _ALL: Final = 1 << 62
 _DRY: Final = -1

@@ -19,7 +19,8 @@ from typing import Final
 import psycopg
 
 from ...errors import StoreError
-from .connection import Database, Link
+from .connection import Database
+from .link import Link
 
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 0.15

@@ -7,6 +7,7 @@ from typing import Final
 import psycopg
 
 from ...errors import (
+    CommitsLost,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -105,9 +106,9 @@ def read_only(url: str, why: str) -> StoreReadOnly:
     )
 
 
-def lost_commits(url: str) -> StoreCorrupt:
+def lost_commits(url: str) -> CommitsLost:
     """The error for a server that does not have what this worker was told is committed."""
-    return StoreCorrupt(
+    return CommitsLost(
         f"Store '{url}' has lost commits: the server that answers now does not have the last one that was "
         "acknowledged to this worker. A standby that lagged has taken over, an old primary has come back, or "
         "a backup was restored. Nothing was written.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..base import MoveMark
 from ..moves import refuse_closed
-from .connection import Link
+from .link import Link
 from .pipeline import Answer
 from .place import Place
 

@@ -11,8 +11,9 @@ from typing import Any
 from ..base import AttemptRow, ClaimedJob, JobRow, JobStand, Lease
 from ..jobs import with_one_suspect
 from .arrays import numbers, payloads, texts
-from .connection import Database, Link
+from .connection import Database
 from .lease import Leases
+from .link import Link
 
 
 def queue_jobs(link: Link, jobs: Sequence[JobRow]) -> None:

@@ -24,7 +24,7 @@ from ..standing import (
 )
 from .appending import identity_of, stream_number
 from .arrays import numbers, texts
-from .connection import Link
+from .link import Link
 from .streams import Streams
 
 _COUNTED_AT_ONCE = 100_000

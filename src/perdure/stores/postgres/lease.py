@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 from ...errors import StoreError
 from ..base import Lease, WorkerRow
 from .arrays import texts
-from .connection import Database, Link
+from .connection import Database
 from .ear import Ear
 from .fence import Fence
 from .gate import Gate
+from .link import Link
 
 _DOUBT_MS: Final = 400
 """How long a worker whose connection is gone has to come back before it is taken for dead."""

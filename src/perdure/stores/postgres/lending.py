@@ -19,8 +19,8 @@ from ...errors import StepError
 from ..base import Batch
 from ..standing import read_history
 from ..transactions import Handled, do_handlings, do_transactions
-from .connection import Link
 from .dead import is_due
+from .link import Link
 
 
 def do_transactions_on(link: Link, batch: Batch, *, lease: int) -> Handled:

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 from ...core.records import Message, MessageKind
 from ..base import DROPPED, KNOWN, Lease, MessagePage
 from .arrays import numbers, payloads, texts
-from .connection import Database, Link
+from .connection import Database
+from .link import Link
 
 _MESSAGES_MAX = 2**20 - 1
 """Of one transaction: what a position has room for."""

@@ -13,8 +13,9 @@ from typing import Final
 
 from ...errors import StoreNotOurs, StoreUnavailable, StoreVersionError
 from ..migrate import Migration, load_migrations, pending_migrations
-from .connection import Database, Link
+from .connection import Database
 from .faults import read_only
+from .link import Link
 
 MIGRATIONS: Final = load_migrations(Path(__file__).with_name("migrations"))
 

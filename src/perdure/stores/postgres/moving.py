@@ -14,10 +14,11 @@ from ..moves import first_within, in_use, load_undamaged, not_empty, refuse_othe
 from ..rows import WholeRun
 from . import moving_streams
 from .arrays import numbers, payloads, texts
-from .connection import Database, Link
+from .connection import Database
 from .gate import Gate, found_mark
 from .jobs import queue_jobs
 from .lease import Leases
+from .link import Link
 from .read import Reader
 
 _TABLES = ("run", "record", "state", "attempt", "job", "message", "request", "tag", "reply")

@@ -28,8 +28,9 @@ from ..stream_rows import (
 from .appending import identity_of, stream_number
 from .arrays import numbers, payloads, texts
 from .awaiting import correlation_number
-from .connection import Database, Link
+from .connection import Database
 from .dead import count_crashes
+from .link import Link
 
 _ARRAYS: Final[dict[str, Callable[[Iterable[Any]], object]]] = {"n": numbers, "t": texts, "b": payloads}
 _COUNTED: Final = (SUBSCRIPTION, SEEK, DEAD_NOTE)

@@ -155,6 +155,15 @@ class Pipeline:
         if first is not None:
             raise first
 
+    @property
+    def has_ended(self) -> bool:
+        """Between two messages: whether the connection is known to have ended, without asking the server."""
+        try:
+            self._pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return self._pgconn.status == ConnStatus.BAD
+
     def _next(self) -> PGresult:
         """The next answer, waited for."""
         pgconn = self._pgconn

@@ -13,7 +13,8 @@ from ...core.records import Message, Record, RunRow
 from ...errors import RunDamaged
 from ..base import AttemptRow, Lease, Loaded, Reply, RunQuery, StateRow
 from .arrays import numbers, texts
-from .connection import Database, Row
+from .connection import Database
+from .pipeline import Row
 
 OfRun = TypeVar("OfRun", Record, AttemptRow, Message)
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from ...core.events import SchemaRow, SchemaStand
 from .appending import stream_number
-from .connection import Database, Link
+from .connection import Database
 from .gate import Gate
+from .link import Link
 
 T = TypeVar("T")
 

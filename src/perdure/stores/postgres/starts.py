@@ -9,7 +9,7 @@ from ...core.records import Message, MessageKind, NewRun, RunRow, Status
 from ..base import StartOutcome
 from ..starts import decide_start
 from .arrays import numbers, payloads, texts
-from .connection import Link
+from .link import Link
 from .messages import Sent, send_messages
 from .pipeline import Answer
 

@@ -44,12 +44,13 @@ from ..streams import StreamStore
 from .borrowing import Borrowing
 from .check import find_wrongs
 from .claims import Claims
-from .connection import Database, Link
+from .connection import Database
 from .ear import Ear
 from .gate import Gate
 from .jobs import Jobs
 from .lagging import LaggingStreams
 from .lease import Leases
+from .link import Link
 from .messages import MessageReader
 from .migrating import prepare, schema_number
 from .moving import Moves

@@ -35,10 +35,11 @@ from .appending import Appends, stream_number
 from .arrays import numbers, texts
 from .awaiting import Awaiting, News
 from .borrowing import Borrowing
-from .connection import Database, Link
+from .connection import Database
 from .dead import DeadLetters, count_crashes
 from .gate import Gate
 from .lease import HeldLease, Leases
+from .link import Link
 from .migrating import set_stream_clock
 from .schemas import Schemas
 from .windows import read_open_windows, read_windows

@@ -14,7 +14,8 @@ from ...core.events import Append, Clash
 from ...core.windows import LaneRows, WindowChange, WindowRow
 from .appending import Appends
 from .arrays import numbers, payloads, texts
-from .connection import Database, Link
+from .connection import Database
+from .link import Link
 
 Send = Callable[[Link, Sequence[Append]], Appends]
 

@@ -20,13 +20,13 @@ from ...core.records import Record, Status
 from ..base import Batch, Committed, RunEnd
 from ..transactions import Handled
 from .arrays import numbers, payloads, texts
-from .connection import Link, Witness
 from .dead import clear_dead, write_dead, write_watches
 from .fence import Fence, FenceShut
 from .gate import Gate
 from .jobs import queue_jobs, withdraw_jobs
 from .lease import Leases
 from .lending import do_transactions_on
+from .link import Link, Witness
 from .messages import Sent, send_messages
 from .starts import Starts
 from .streams import Streams, write_lanes
