@@ -107,25 +107,29 @@ async def _migrate(url: str) -> None:
 
 
 def _look_at_schema(server: Server, schema: str) -> int:
-    """The schema's number. Raises AssertionError where it is not whole."""
-    ((number,),) = server.query(f"SELECT max(number) FROM {schema}.perdure_migration")
-    for migration in _NEWER[len(MIGRATIONS) :]:
-        n = migration.number
-        found = server.query(
-            "SELECT 'table' FROM pg_tables WHERE (schemaname, tablename) = "
-            f"('{schema}', 'more_{n}') UNION ALL "
-            "SELECT 'index' FROM pg_indexes WHERE (schemaname, indexname) = "
-            f"('{schema}', 'run_more_{n}') UNION ALL "
-            "SELECT 'column' FROM information_schema.columns WHERE "
-            f"(table_schema, table_name, column_name) = ('{schema}', 'run', 'more_{n}')"
-        )
-        expected = 3 if n <= number else 0
-        assert len(found) == expected, (
-            f"schema {number} has of migration {n} only {[row[0] for row in found]}"
-        )
-        if expected:
-            rows = server.query(f"SELECT x FROM {schema}.more_{n}")
-            assert rows == [(n,)], f"migration {n} was applied {len(rows)} times"
+    """The schema's number. Raises AssertionError where it is not whole.
+
+    At one moment: the server may still carry out what a process sent that has been killed since.
+    """
+    with server.snapshot() as query:
+        ((number,),) = query(f"SELECT max(number) FROM {schema}.perdure_migration")
+        for migration in _NEWER[len(MIGRATIONS) :]:
+            n = migration.number
+            found = query(
+                "SELECT 'table' FROM pg_tables WHERE (schemaname, tablename) = "
+                f"('{schema}', 'more_{n}') UNION ALL "
+                "SELECT 'index' FROM pg_indexes WHERE (schemaname, indexname) = "
+                f"('{schema}', 'run_more_{n}') UNION ALL "
+                "SELECT 'column' FROM information_schema.columns WHERE "
+                f"(table_schema, table_name, column_name) = ('{schema}', 'run', 'more_{n}')"
+            )
+            expected = 3 if n <= number else 0
+            assert len(found) == expected, (
+                f"schema {number} has of migration {n} only {[row[0] for row in found]}"
+            )
+            if expected:
+                rows = query(f"SELECT x FROM {schema}.more_{n}")
+                assert rows == [(n,)], f"migration {n} was applied {len(rows)} times"
     return number
 
 

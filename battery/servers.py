@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from subprocess import CalledProcessError
@@ -55,8 +56,14 @@ class Server:
     def query(self, text: str) -> list[tuple[Any, ...]]:
         """Ask as its owner, on a connection of its own."""
         with self._connect() as connection:
-            cursor = connection.execute(text.encode())
-            return cursor.fetchall() if cursor.description else []
+            return _rows(connection, text)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+        """The same, for several questions about one moment."""
+        with self._connect() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield partial(_rows, connection)
 
     def start(self) -> None:
         """Start it; it recovers from its log, if it must."""
@@ -127,6 +134,11 @@ class Server:
 
     def _control(self, *arguments: str) -> None:
         self._run("pg_ctl", "-w", "-D", str(self.sockets / "data"), *arguments)
+
+
+def _rows(connection: psycopg.Connection[tuple[Any, ...]], text: str) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(text.encode())
+    return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
