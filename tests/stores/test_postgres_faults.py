@@ -154,8 +154,8 @@ def test_an_event_that_was_let_go_since_it_was_appended_was_not_lost(
     assert names(store, after=store.streams.span("orders", since_ms=0).gone) == ["b"]
 
 
-def test_what_a_process_has_said_is_forgotten_a_day_after_its_last(store: PostgresStore) -> None:
-    old, new = "VALUES (1, 1, now() - interval '25 hours')", "VALUES (2, 1, now() - interval '23 hours')"
+def test_what_a_process_has_said_is_forgotten_thirty_days_after_its_last(store: PostgresStore) -> None:
+    old, new = "VALUES (1, 1, now() - interval '31 days')", "VALUES (2, 1, now() - interval '29 days')"
     with psycopg.connect(**store._database.place.parameters) as other:  # type: ignore[arg-type]
         for row in (old, new):
             other.execute(f"INSERT INTO {store._database.place.schema}.said {row}".encode())

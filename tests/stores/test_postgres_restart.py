@@ -14,7 +14,7 @@ import pytest
 from perdure.errors import CommitsLost, StoreReadOnly
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
-from tests.stores.build import new_run, record, start
+from tests.stores.build import end, new_run, record, start
 
 pytestmark = pytest.mark.slow
 
@@ -148,9 +148,11 @@ def test_a_standby_can_be_read_and_takes_over_when_it_is_promoted(server: Server
     standby.close()
 
 
-@pytest.fixture
-def outlived(server: Server) -> Iterator[tuple[PostgresStore, Lease, int, str]]:
-    """A worker's store, lease and run of two records; and the server that took over, with the first only."""
+@pytest.fixture(params=["record", "end"])
+def outlived(
+    server: Server, request: pytest.FixtureRequest
+) -> Iterator[tuple[PostgresStore, Lease, int, str]]:
+    """A worker's store, lease and run of a record; and the server that took over, without its last commit."""
     PostgresStore(server.url).close()
     standby = server.make_standby()
     host = standby.rpartition("host=")[2]
@@ -160,7 +162,8 @@ def outlived(server: Server) -> Iterator[tuple[PostgresStore, Lease, int, str]]:
     store.commit(lease, Batch(records=[record(run, 0)]))
     _wait_until_standby_has(standby, run)
     server.stop_standby()
-    store.commit(lease, Batch(records=[record(run, 1)]))
+    last = Batch(records=[record(run, 1)]) if request.param == "record" else Batch(ends=[end(run)])
+    store.commit(lease, last)
     server.stop_primary()
     server.start_standby()
     server.promote()

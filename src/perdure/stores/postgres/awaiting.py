@@ -99,7 +99,6 @@ class Awaiting:
         def work(link: Link) -> tuple[Given, set[int]]:
             with link.transaction(fence):
                 asked = link.run("lock_correlations", numbers(entry.correlation for entry in news.entries))
-            link.leaves_trace = True
             return _compare(link, news, dict(asked.fetchall()), lease=lease.number)
 
         given, _ = self._database.write(work, tell=lambda done: bool(done[1] - {lease.number}))

@@ -58,7 +58,7 @@ class Database:
         self._writer: Link | None = None
         self.when_blocked: Callable[[], None] = _do_nothing
         """Called when a write has waited long for what another transaction has locked."""
-        self._acknowledged: tuple[int, Witness | None] | None = None
+        self._acknowledged: tuple[int, Witness] | None = None
         """The last transaction of this worker that was committed, and its witness."""
         self._process, self._tokens = SystemRandom().getrandbits(63), count(1)
         """How this one is known in what it says."""
@@ -189,7 +189,8 @@ class Database:
             self._commit(link, told=told)
         elif link.unanswered is not None and not self._was_written(link, link.unanswered):
             raise link.unanswered
-        if link.leaves_trace:
+        if link.fence is not None:
+            assert link.witness is not None, "each transaction is ended with one"
             self._acknowledged = link.transaction_number, link.witness
         return answer
 
@@ -221,8 +222,9 @@ class Database:
         try:
             with link.sending():
                 if link.witness is None:
-                    link.said = "witness_said", self._process, next(self._tokens)
-                    link.run("say", *link.said[1:])
+                    token = next(self._tokens)
+                    link.run("say", self._process, token)
+                    link.witness = "witness_said", self._process, token
                 done = link.send("COMMIT")
                 if told:  # in a transaction of its own: one that tells holds up all others that do
                     link.run("tell", self.place.channel)
@@ -260,9 +262,8 @@ class Database:
         elif not _is_committed(link, broken.transaction_number):
             return False
         # After a crash the same number may have gone to another transaction.
-        witness = broken.witness or broken.said
-        assert witness is not None, "each transaction is ended with a witness"
-        if not link.rows(*witness):
+        assert broken.witness is not None, "each transaction is ended with one"
+        if not link.rows(*broken.witness):
             return False
         fence = broken.fence
         if fence is not None and not link.rows("holds_lease", fence.lease.number):
@@ -296,19 +297,17 @@ def _is_committed(link: Link, transaction: int) -> bool:
         link.pause()
 
 
-def _has(link: Link, transaction: int, witness: Witness | None) -> bool:
+def _has(link: Link, transaction: int, witness: Witness) -> bool:
     """Whether the server has a transaction that was committed."""
-    if not transaction:  # its number did not come; a record of it was found
-        assert witness is not None
-        return bool(link.rows(*witness))
-    try:
-        ((status,),) = link.rows("transaction_status", transaction)
-    except psycopg.DataError:
-        return False  # "in the future": it never heard of it
-    if status is None:
-        return True  # so long ago that it does not know any more
+    if transaction:  # else its number did not come; a witness of it was found
+        try:
+            ((status,),) = link.rows("transaction_status", transaction)
+        except psycopg.DataError:
+            return False  # "in the future": it never heard of it
+        if status != "committed":
+            return status is None  # so long ago that it does not know any more
     # The same number may have gone to another transaction.
-    return status == "committed" and (witness is None or bool(link.rows(*witness)))
+    return bool(link.rows(*witness))
 
 
 def _read_together(link: Link, statements: tuple[tuple[str, *tuple[Any, ...]], ...]) -> list[list[Row]]:

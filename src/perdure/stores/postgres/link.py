@@ -42,10 +42,6 @@ class Link:
         """By it."""
         self.witness: Witness | None = None
         """How to find, if need be, whether it was written."""
-        self.said: Witness | None = None
-        """The same for one without such a witness, until the next."""
-        self.leaves_trace = False
-        """Whether the server surely keeps what became of it: of one that changes nothing, it may not."""
         self.has_appended = False
         """Whether a step has appended events in it."""
         self.fence: Fence | None = None
@@ -126,7 +122,7 @@ class Link:
         is written within. An answer that does not come is for `Database.write`.
         """
         self._forget_the_last()
-        self.fence, self.witness, self.leaves_trace = fence, witness, True
+        self.fence, self.witness = fence, witness
         opened: Answer | None = None
         try:
             with self.sending():
@@ -150,8 +146,8 @@ class Link:
 
     def _forget_the_last(self) -> None:
         self.transaction_number, self.messages_sent = 0, 0
-        self.fence = self.witness = self.said = self.unanswered = None
-        self.leaves_trace = self.has_appended = self.is_sent = False
+        self.fence = self.witness = self.unanswered = None
+        self.has_appended = self.is_sent = False
 
     @contextmanager
     def sending(self) -> Generator[None]:

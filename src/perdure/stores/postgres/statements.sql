@@ -76,10 +76,11 @@ INSERT INTO {s}.said (process, token, said_at) VALUES ($1, $2, now())
 ON CONFLICT (process) DO UPDATE SET token = excluded.token, said_at = excluded.said_at
 
 -- name: witness_said
-SELECT 1 FROM {s}.said WHERE process = $1 AND token = $2
+SELECT 1 FROM {s}.said WHERE process = $1 AND token >= $2
 
+-- Later than a process can have been idle: it asks for its last token when its connection was cut.
 -- name: forget_said
-DELETE FROM {s}.said WHERE said_at < now() - interval '1 day'
+DELETE FROM {s}.said WHERE said_at < now() - interval '30 days'
 
 -- name: witness_run
 SELECT 1 FROM {s}.run WHERE number = $1 AND seed = $2

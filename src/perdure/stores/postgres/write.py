@@ -104,10 +104,6 @@ def _write_asking(link: Link, batch: Batch, lease: Fence, leases: Leases, stream
     if windows:
         windows.finish()
     link.witness = _find_witness(batch) or link.witness
-    link.leaves_trace = link.witness is not None or bool(
-        batch.leases or batch.forgotten or batch.lanes or batch.dead or batch.cleared or batch.watches
-        or batch.windows or handled.marks
-    )  # fmt: skip
     for_others = bool(
         batch.freed or batch.jobs or batch.withdrawn or batch.appends or link.has_appended
         or batch.windows or any(mark.is_given_up for mark in batch.lanes)
