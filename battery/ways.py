@@ -107,7 +107,8 @@ class Way:
         if forth.done() and forth.result() == "silently":
             await asyncio.sleep(3_600)  # the server waits for its client
         if self.weather == Weather.BROKEN:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            with suppress(OSError):  # the client has closed it
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         forth.cancel()
         back.cancel()
         for end in ends:
