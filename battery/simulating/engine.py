@@ -18,6 +18,8 @@ from perdure.testing.engine import HarnessEngine
 from .flow import Life
 from .witness import Witness
 
+_A_MOMENT_S = 1e-6
+
 
 class VirtualClock(SystemClock):
     """The wall clock of the simulated machine; it can be set, and the loop's time cannot."""
@@ -37,6 +39,8 @@ class SimulatedCommitter(Committer):
         """Whether commits wait, as those of a process that is stopped."""
         self._paused: list[Any] = []
         self._chores: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        self._next_s = 0.0
+        """Not before that is a chore done, or what it found told: one after the other, as on a thread."""
         super().__init__(*parts)
 
     def _start_writer(self) -> None:
@@ -64,13 +68,17 @@ class SimulatedCommitter(Committer):
         """Nobody has to step aside."""
 
     def _run_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._loop.call_soon(self._do_between, chore, then)
+        self._in_turn(self._do_between, chore, then)
+
+    def _in_turn(self, do: Callable[..., None], *arguments: Any) -> None:
+        self._next_s = max(self._next_s + _A_MOMENT_S, self._loop.time() + self._latency_s())
+        self._loop.call_at(self._next_s, do, *arguments)
 
     def _do_between(self, chore: Callable[[], Any], then: Callable[[Any], None]) -> None:
         if self.is_paused:
             self._chores.append((chore, then))
         else:
-            then(chore())
+            self._in_turn(then, chore())
 
     def go_on(self) -> None:
         """What was stopped runs again."""
