@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure import Client, Engine, Signal, step, workflow
-from perdure.errors import LeaseLost, StoreUnavailable
+from perdure.errors import CommitsLost, LeaseLost, StoreUnavailable
 from perdure.runtime.driver import Driver
 from perdure.runtime.glance import Glance
 from perdure.runtime.inbox import Inbox
@@ -244,3 +244,16 @@ def test_only_what_a_glance_has_seen_is_looked_for(slow: _Slow, seen: Sight, loo
     slow.asked[0](seen)
 
     assert slow.looked == looked
+
+
+async def test_a_worker_that_has_nothing_to_write_stops_where_its_commits_are_lost(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.runtime.lease._RENEW_EVERY_MS", 1_000_000)  # no commit comes by itself
+    async with asyncio.timeout(20), Engine(postgres_url) as engine:
+        store: Any = driver_of(engine).store
+        store._database._acknowledged = 0, ("witness_said", 1, 1)  # which this server does not have
+        store._database._writer.close()
+
+        with pytest.raises(CommitsLost, match="has lost commits"):
+            await engine.serve()
