@@ -149,7 +149,7 @@ def rows_read(text: str) -> int:
         ("heads_between", (3, 20_000, 50_000, 100), 100),
         ("heads_before", (3, 20_000, 100), 100),
         ("kept_by", (3,), 2),
-        ("witness_event", (3, "e3"), 2),
+        ("witness_event", (3, 3, "e3"), 2),
         ("correlations", (), 4),
         ("events_to_enter", (3, 500, "placed", 20), 20),
         ("take_asking", (numbers([1]), 20), 1),
