@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,12 +14,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from perdure.errors import LeaseLost
+from perdure.errors import CommitsLost, LeaseLost
 from perdure.stores.base import Batch
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres.link import Link
 from tests.postgres import with_schema
 from tests.stores.build import end, new_run, record, signal, start
+from tests.stores.servers import running_server, wait_until_has
 
 BOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
@@ -38,24 +40,32 @@ logfile = {folder}/log
 pytestmark = pytest.mark.skipif(BOUNCER is None, reason="pgbouncer is not installed")
 
 
-@pytest.fixture(scope="module")
-def pooler(postgres_server: str) -> Iterator[str]:
-    """The URL of the server's database by way of a pooler, without a schema."""
+@contextmanager
+def bouncing(server: str, *, socket: Path | None = None) -> Iterator[str]:
+    """The URL of the database behind a pooler, without a schema; or of what answers at `socket`."""
     assert BOUNCER is not None
-    known = {"host": "127.0.0.1", "port": 5432, "user": "postgres", **conninfo_to_dict(postgres_server)}
+    known = {"host": "127.0.0.1", "port": 5432, "user": "postgres", **conninfo_to_dict(server)}
     folder = Path(mkdtemp(prefix="perdure-bouncer-"))
     folder.chmod(0o777)
-    (folder / "ini").write_text(CONFIGURATION.format(**{**known, "folder": folder}))
     # It refuses to be root, and only the server's own user may look into the folder of the server's socket.
     owner = Path(str(known["host"])).stat().st_uid if str(known["host"]).startswith("/") else 65_534
     as_user = {"user": owner, "extra_groups": []} if os.geteuid() == 0 else {}
+    known |= {"folder": folder, "host": socket or known["host"]}
+    (folder / "ini").write_text(CONFIGURATION.format(**known))
     with subprocess.Popen([BOUNCER, "-q", str(folder / "ini")], **as_user) as process:  # type: ignore[call-overload]
-        socket = folder / ".s.PGSQL.6432"
-        while not socket.exists() and process.poll() is None:
+        while not (folder / ".s.PGSQL.6432").exists() and process.poll() is None:
             pass
-        yield f"postgresql:///{known['dbname']}?host={folder}&port=6432&user={known['user']}"
-        process.kill()
+        try:
+            yield f"postgresql:///{known['dbname']}?host={folder}&port=6432&user={known['user']}"
+        finally:
+            process.kill()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def pooler(postgres_server: str) -> Iterator[str]:
+    with bouncing(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture
@@ -154,3 +164,34 @@ def test_a_connection_of_the_pooler_that_is_cut_is_taken_again(
     store.commit(lease, Batch(records=[record(run, 0)]))
 
     assert len(store.records(run)) == 1
+
+
+@pytest.mark.slow
+def test_lost_commits_are_noticed_though_the_pooler_keeps_the_connection() -> None:
+    with running_server() as server:
+        PostgresStore(server.url).close()
+        standby = server.make_standby()
+        leads_to = server.folder / "now"
+        leads_to.symlink_to(conninfo_to_dict(server.url)["host"])
+        with bouncing(server.url, socket=leads_to) as url:
+            store = PostgresStore(url)
+            lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
+            run = start(store, lease)
+            store.commit(lease, Batch(records=[record(run, 0)]))
+            wait_until_has(standby, run)
+            server.stop_standby()
+            store.commit(lease, Batch(records=[record(run, 1)]))
+            server.stop_primary()
+            server.start_standby()
+            server.promote()
+            leads_to.unlink()
+            leads_to.symlink_to(conninfo_to_dict(standby)["host"])
+            store.run_by_number(run)  # and the pooler has noticed
+
+            with pytest.raises(CommitsLost, match="has lost commits"):
+                store.commit(lease, Batch(records=[record(run, 2)]))
+
+            store.close()
+        after = PostgresStore(standby)
+        assert len(after.records(run)) == 1
+        after.close()

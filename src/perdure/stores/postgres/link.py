@@ -29,7 +29,7 @@ class Link:
         self._sql = sql
         self._pipeline = Pipeline(connection)
         self._prepares = False
-        ((pid, standby, since),) = self.rows("server")
+        ((pid, standby, since, self._life),) = self.rows("server")
         self.is_standby: bool = standby
         # A pooler gives a process number of its own. Between transactions it lends the server's process to
         # others: nothing may be left there, no prepared statement, no setting and no lock.
@@ -89,11 +89,13 @@ class Link:
         self._forget_the_last()
         self.fence = fence
         opened: Answer | None = None
+        life: Answer | None = None
         try:
             with self.sending():
                 self._pipeline.send(_BEGIN)
                 if self.is_pooled:
                     self.run("settings", True)
+                    life = self.run("life")
                 if fence is None:
                     opened = self.run("transaction")
                 else:
@@ -105,6 +107,9 @@ class Link:
             if fence is not None and opened is not None and opened.came and not opened.fetchall()[0][2]:
                 raise fence.lost() from None
             raise
+        if life is not None and life.fetchall() != [(self._life,)]:
+            self.close()  # as if this server's end had been told: the next connection is asked what it has
+            raise psycopg.OperationalError("the pooler leads to another server now")
         ((self.transaction_number, self.pid, *held),) = opened.fetchall()
         if fence is not None and not held[0]:
             raise fence.lost()

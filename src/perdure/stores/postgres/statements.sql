@@ -28,7 +28,12 @@ coalesce($1::int8, {server_ms})
 -- Transactions
 
 -- name: server
-SELECT pg_backend_pid(), pg_is_in_recovery(), backend_start::text FROM pg_stat_get_activity(pg_backend_pid())
+SELECT pg_backend_pid(), pg_is_in_recovery(), backend_start::text, ({life})
+FROM pg_stat_get_activity(pg_backend_pid())
+
+-- Of this server, since it was started: a pooler may lead to another one from one transaction to the next.
+-- name: life
+SELECT pg_postmaster_start_time()::text
 
 -- name: server_clock
 SELECT {server_ms}
