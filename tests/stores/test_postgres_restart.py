@@ -89,7 +89,7 @@ def test_a_standby_can_be_read_and_takes_over_when_it_is_promoted(server: Server
     standby.close()
 
 
-@pytest.fixture(params=["record", "end"])
+@pytest.fixture
 def outlived(
     server: Server, request: pytest.FixtureRequest
 ) -> Iterator[tuple[PostgresStore, Lease, int, str]]:
@@ -103,7 +103,8 @@ def outlived(
     store.commit(lease, Batch(records=[record(run, 0)]))
     wait_until_has(standby, run)
     server.stop_standby()
-    last = Batch(records=[record(run, 1)]) if request.param == "record" else Batch(ends=[end(run)])
+    is_record = getattr(request, "param", "record") == "record"
+    last = Batch(records=[record(run, 1)]) if is_record else Batch(ends=[end(run)])
     store.commit(lease, last)
     server.stop_primary()
     server.start_standby()
@@ -112,7 +113,11 @@ def outlived(
     store.close()
 
 
-@pytest.mark.parametrize("number_is_given_again", [False, True])
+@pytest.mark.parametrize(
+    ("outlived", "number_is_given_again"),
+    [("record", False), ("record", True), ("end", True)],
+    indirect=["outlived"],
+)
 def test_a_worker_writes_nothing_at_a_server_that_has_lost_its_last_commit(
     outlived: tuple[PostgresStore, Lease, int, str], number_is_given_again: bool
 ) -> None:
