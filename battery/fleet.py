@@ -50,14 +50,19 @@ class Fleet:
         self._lease_ms = lease_ms
         self._told = mmap.mmap(-1, 8)
         """Whether it is enough, and how many batches were begun; all processes see it."""
-        self.workers = [self._worker(way) for way in self._ways]
+        self.workers = [self._worker(place) for place in range(len(self._ways))]
         self.client = self._client()
 
-    def _worker(self, way: str) -> Life:
-        return Life(partial(serve, way, self.witness, self._lease_ms), errors=self.witness.errors)
+    def _worker(self, place: int) -> Life:
+        serving = partial(serve, self._ways[place], self.witness, self._lease_ms)
+        return Life(serving, errors=self._errors_of(f"worker {place}"))
 
     def _client(self) -> Life:
-        return Life(self._order, errors=self.witness.errors)
+        return Life(self._order, errors=self._errors_of("the client"))
+
+    def _errors_of(self, process: str) -> Path:
+        """Of each its own: two that fail at once would write over each other."""
+        return self.witness.errors.with_name(f"errors of {process}")
 
     async def _order(self) -> None:
         await orders.insist(self._order_all)
@@ -74,7 +79,7 @@ class Fleet:
     def replace_worker(self, place: int) -> None:
         """`kill -9` one worker, and start another."""
         self.workers[place].kill()
-        self.workers[place] = self._worker(self._ways[place])
+        self.workers[place] = self._worker(place)
 
     def replace_client(self) -> None:
         """`kill -9` the client, and start another; it knows what was ordered."""

@@ -39,7 +39,7 @@ class Life:
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, object]], *, errors: Path) -> None:
         """`main` is what the process does; what it raises goes into the file `errors`."""
-        self._errors = errors
+        self.errors = errors
         sys.stdout.flush()
         sys.stderr.flush()
         self.process = os.fork()
@@ -78,7 +78,7 @@ class Life:
             self.ends_within(patience_s)
             raise AssertionError(f"a process did not end within {patience_s:g} s")
         if self.code == FAILED:
-            raise AssertionError(f"a process failed: {self._errors.read_text()[-2_000:]}")
+            raise AssertionError(f"a process failed: {self.errors.read_text()[-2_000:]}")
         return self.code == FINE
 
     def kill(self) -> None:

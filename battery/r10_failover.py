@@ -91,7 +91,7 @@ def _lose_commits(
             assert worker.ends_within(patience_s), "I1: a worker went on where its commits are lost"
             with suppress(AssertionError):  # it has failed, and should have
                 worker.end()
-            said = fleet.witness.errors.read_text()
+            said = worker.errors.read_text()
             assert _SAID in said, f"a worker ended for another reason: {said[-1_000:]}"
     finally:
         fleet.end()
