@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from perdure import Client, Engine, Signal, workflow
+from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
 from perdure.stores.base import Loaded
 from tests.runtime.waiting import until
@@ -56,24 +57,33 @@ class HeldClaim:
 
 
 @pytest.fixture
-def gates() -> Iterator[list[HeldClaim]]:
+def hold() -> Iterator[Callable[[Driver], HeldClaim]]:
+    """Hold the claims of a worker from now on."""
     held: list[HeldClaim] = []
-    yield held
+
+    def hold(driver: Driver) -> HeldClaim:
+        held.append(HeldClaim(driver.store))
+        return held[-1]
+
+    yield hold
     for one in held:
         one.let_go()
 
 
+def driver_of(engine: Engine) -> Driver:
+    assert engine._driver is not None
+    return engine._driver
+
+
 async def test_what_was_sent_before_a_claim_is_not_passed_over_for_what_came_before_its_answer(
-    url: str, gates: list[HeldClaim]
+    url: str, hold: Callable[[Driver], HeldClaim]
 ) -> None:
     async with Engine(url) as engine, Client(url) as client:
-        driver = engine._driver
-        assert driver is not None
+        driver = driver_of(engine)
         look: Any = driver.look_for_messages
         inbox: Inbox = look.__self__
         other = await engine.start(hears_one())
-        held = HeldClaim(driver.store)
-        gates.append(held)
+        held = hold(driver)
         run = await client.start(hears_two(), id="it")
         await run.send(word, "first")
         before = inbox.after
@@ -91,15 +101,13 @@ async def test_what_was_sent_before_a_claim_is_not_passed_over_for_what_came_bef
 
 
 async def test_a_run_that_was_read_before_it_was_claimed_and_arrives_after_is_taken_up(
-    postgres_url: str, gates: list[HeldClaim], monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, hold: Callable[[Driver], HeldClaim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_read, may_arrive = threading.Event(), threading.Event()
     async with Engine(postgres_url) as engine, Client(postgres_url) as client:
-        driver = engine._driver
-        assert driver is not None
-        held = HeldClaim(driver.store)
+        driver = driver_of(engine)
+        held = hold(driver)
         held.may_be_told.set()
-        gates.append(held)
         load = driver.store.load
 
         def load_late(numbers: Sequence[int]) -> list[Loaded]:
@@ -122,14 +130,12 @@ async def test_a_run_that_was_read_before_it_was_claimed_and_arrives_after_is_ta
 
 
 async def test_a_run_that_two_claims_are_to_bring_is_taken_up_though_the_second_brings_nothing(
-    url: str, gates: list[HeldClaim]
+    url: str, hold: Callable[[Driver], HeldClaim]
 ) -> None:
     async with Engine(url) as engine, Client(url) as client:
-        driver = engine._driver
-        assert driver is not None
-        held = HeldClaim(driver.store)
+        driver = driver_of(engine)
+        held = hold(driver)
         held.may_be_told.set()
-        gates.append(held)
         run = await client.start(waits_for_nothing(), id="it")
         await until(lambda: driver.claiming)
         row = driver.store.run_by_id("it")
