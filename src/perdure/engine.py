@@ -420,7 +420,8 @@ class Engine(Client):
         try:
             keeper.release()
         except StoreError as failed:
-            _log.warning("The lease could not be given back: %s", failed)
+            if self._stopped is None or not self._stopped.done():  # else the log says why nothing is written
+                _log.warning("The lease could not be given back: %s", failed)
 
     def _fatal(self, error: BaseException) -> None:
         """The worker cannot write any more: everybody who waits hears why."""

@@ -247,7 +247,7 @@ def test_only_what_a_glance_has_seen_is_looked_for(slow: _Slow, seen: Sight, loo
 
 
 async def test_a_worker_that_has_nothing_to_write_stops_where_its_commits_are_lost(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("perdure.runtime.lease._RENEW_EVERY_MS", 1_000_000)  # no commit comes by itself
     async with asyncio.timeout(20), Engine(postgres_url) as engine:
@@ -257,3 +257,5 @@ async def test_a_worker_that_has_nothing_to_write_stops_where_its_commits_are_lo
 
         with pytest.raises(CommitsLost, match="has lost commits"):
             await engine.serve()
+    said = [entry.message for entry in caplog.records if "has lost commits" in entry.message]
+    assert len(said) == 1, "the worker says it once"
