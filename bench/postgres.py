@@ -22,8 +22,6 @@ from .server import Server, running_server
 from .work import one_by_one
 
 STEPS = 10
-_ROWS = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables"
-_TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 
 
 class _Many(NamedTuple):
@@ -47,10 +45,10 @@ def _at_once(server: Server, work: Work) -> Iterator[Figure]:
     raw: list[tuple[float, float]] = []
     for _ in work.repeats():
         before = server.write_log(runs * STEPS)
-        rows = server.count(_ROWS)
+        rows = server.rows()
         with server.fresh_url() as url:
             rate, written = asyncio.run(_run_many(server, url, runs))
-            found.append(_Many(rate, written, (server.count(_ROWS) - rows) / (runs * STEPS)))
+            found.append(_Many(rate, written, (server.rows() - rows) / (runs * STEPS)))
         after = server.write_log(runs * STEPS)
         raw.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
     yield Figure(
@@ -110,9 +108,9 @@ def _idle(server: Server, work: Work) -> Figure:
 def _transactions(server: Server, idle_s: float) -> float:
     """How many there are from before an engine opens until after it has closed."""
     with server.fresh_url() as url:
-        before = server.count(_TRANSACTIONS)
+        before = server.transactions()
         asyncio.run(_stay(url, idle_s))
-        return server.count(_TRANSACTIONS) - before
+        return server.transactions() - before
 
 
 async def _stay(url: str, seconds: float) -> None:

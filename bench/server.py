@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -20,6 +21,13 @@ from .measure import ROWS_PER_COMMIT, Work
 OTHER_SERVER = "PERDURE_BENCH_POSTGRES"
 
 _LOOK_EVERY_S = 0.05
+_NAME = "perdure bench"
+_ROWS = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables"
+_TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = %(database)s"
+_CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity "
+    f"WHERE datname = %(database)s AND application_name IN ('perdure', '{_NAME}')"
+)
 
 _numbers = count(1)
 _LOG = (
@@ -38,6 +46,10 @@ class Server:
     def __init__(self, url: str) -> None:
         self._url = url
 
+    @cached_property
+    def _database(self) -> str:
+        return str(self.ask("SELECT current_database()")[0][0])
+
     @contextmanager
     def fresh_url(self) -> Generator[str]:
         """The URL of a store that is not there yet; it is removed after."""
@@ -47,7 +59,7 @@ class Server:
 
     def ask(self, text: str) -> Sequence[tuple[Any, ...]]:
         """Run a statement on a connection of its own."""
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with self._connect() as connection:
             cursor = connection.execute(text.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -56,18 +68,35 @@ class Server:
         ((value,),) = self.ask(text)
         return float(value)
 
-    def count(self, text: str) -> float:
-        """The same, of what the server counts: when the connections of all stores have ended, and told it."""
-        while self.number("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'perdure'"):
+    def rows(self) -> float:
+        """How many the tables that are there have been changed by."""
+        self._settle()
+        return self.number(_ROWS)
+
+    def transactions(self) -> float:
+        """How many have been committed here. What counts them is in another database, and not among them."""
+        self._settle()
+        return self._from_outside(_TRANSACTIONS)
+
+    def _settle(self) -> None:
+        """Wait until the connections of all stores, and our own, have ended: it counts at their end."""
+        while self._from_outside(_CONNECTIONS):
             time.sleep(_LOOK_EVERY_S)
-        return self.number(text)
+
+    def _from_outside(self, text: str) -> float:
+        with self._connect(dbname="template1") as connection:
+            ((value,),) = connection.execute(text.encode(), {"database": self._database}).fetchall()
+            return float(value)
+
+    def _connect(self, **other: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self._url, autocommit=True, application_name=_NAME, **other)
 
     # -- what it can do by itself ----------------------------------------------------------------
 
     @contextmanager
     def _raw_log(self) -> Generator[psycopg.Connection[tuple[Any, ...]]]:
         schema = f"bench_{os.getpid()}_{next(_numbers)}"
-        with psycopg.connect(self._url, autocommit=True, prepare_threshold=0) as connection:
+        with self._connect(prepare_threshold=0) as connection:
             connection.execute(f"CREATE SCHEMA {schema}".encode())
             connection.execute(f"SET search_path TO {schema}".encode())
             for statement in _LOG.split(";"):
@@ -96,7 +125,7 @@ class Server:
 
     def query_ms(self, text: str, times: int) -> float:
         """The mean of asking so many times on one connection."""
-        with psycopg.connect(self._url, autocommit=True, prepare_threshold=0) as connection:
+        with self._connect(prepare_threshold=0) as connection:
             began = time.perf_counter()
             for _ in range(times):
                 connection.execute(text.encode()).fetchall()
