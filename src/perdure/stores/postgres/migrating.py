@@ -8,6 +8,7 @@ before goes on beside them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,9 +52,8 @@ def prepare(
         raise read_only(
             database.url, f"it must be brought to schema {migrations[-1].number} before it can be used"
         )
-    with database.faults():
-        for migration in pending:
-            _apply(database, migration)
+    if pending:
+        _migrate(database, pending)
     if not only_look and not database.is_standby:
         _settle_positions(database)
         set_stream_clock(database)
@@ -88,26 +88,33 @@ def schema_number(link: Link, database: Database) -> int | None:
     return None
 
 
-def _apply(database: Database, migration: Migration) -> None:
+def _migrate(database: Database, migrations: Sequence[Migration]) -> None:
+    """Apply them, on a connection of its own."""
+    with database.faults():
+        link = database.connect()
+        try:
+            for migration in migrations:
+                _apply(link, database, migration)
+        finally:
+            link.close()
+
+
+def _apply(link: Link, database: Database, migration: Migration) -> None:
     """Apply one migration, unless another process just did."""
     schema = database.place.schema
-    link = database.connect()
-    try:
-        link.do("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = 0")
-        link.run("lock_lease", database.place.space("the migration"), 0)
-        number = schema_number(link, database)
-        if number is None:
-            _make_schema(link, schema)
-        if (number or 0) < migration.number:
-            link.do(f'SET LOCAL search_path = "{schema}"')
-            # What a migration may want to keep: the lock of the gate, for functions that pass it.
-            link.do(f"SET LOCAL perdure.gate = '{database.place.space('the gate')}'")
-            link.do(migration.sql)
-            mark = f'INSERT INTO "{schema}".{_MARK} (number, name) VALUES ($1, $2)'  # noqa: S608
-            link.query(mark, migration.number, migration.name)
-        link.do("COMMIT")
-    finally:
-        link.close()
+    link.do("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = 0")
+    link.run("lock_lease", database.place.space("the migration"), 0)
+    number = schema_number(link, database)
+    if number is None:
+        _make_schema(link, schema)
+    if (number or 0) < migration.number:
+        link.do(f'SET LOCAL search_path = "{schema}"')
+        # What a migration may want to keep: the lock of the gate, for functions that pass it.
+        link.do(f"SET LOCAL perdure.gate = '{database.place.space('the gate')}'")
+        link.do(migration.sql)
+        mark = f'INSERT INTO "{schema}".{_MARK} (number, name) VALUES ($1, $2)'  # noqa: S608
+        link.query(mark, migration.number, migration.name)
+    link.do("COMMIT")
 
 
 def _make_schema(link: Link, schema: str) -> None:
