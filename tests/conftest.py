@@ -16,7 +16,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What talks to a server says the same on every interpreter: once is enough."""
+    """Files with long tests first: one that began last would hold up the end.
+
+    What talks to a server says the same on every interpreter: once is enough.
+    """
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     for item in items:
         if "postgres" in item.nodeid or "temporal" in item.nodeid:
             item.add_marker("slow")
