@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from perdure import Client, Engine, Signal, workflow
+from perdure.errors import LeaseLost
 from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
-from perdure.stores.base import Loaded
+from perdure.stores.base import Loaded, Sight
+from perdure.stores.opening import open_store
 from tests.runtime.waiting import until
 
 word = Signal[str]("word")
@@ -147,3 +150,36 @@ async def test_a_run_that_two_claims_are_to_bring_is_taken_up_though_the_second_
 
         async with asyncio.timeout(10):
             assert await run.result() == "done"
+
+
+async def test_a_claim_that_is_told_when_its_lease_is_lost_ends_the_worker_and_not_in_a_circle(
+    url: str, hold: Callable[[Driver], HeldClaim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = list[int]()
+    async with Engine(url) as late, Client(url) as client:
+        driver = driver_of(late)
+        load = driver.store.load
+
+        def load_and_count(numbers: Sequence[int]) -> list[Loaded]:
+            loaded.extend(numbers)
+            assert len(loaded) < 100, "it is read again and again"
+            return load(numbers)
+
+        monkeypatch.setattr(driver.store, "load", load_and_count)
+        monkeypatch.setattr(driver.store, "glance", lambda *_, **__: Sight(runs=False, messages=False))
+        held = hold(driver)
+        held.may_begin.set()
+        run = await client.start(hears_one(), id="it")
+        await until(held.is_on_disk.is_set)
+        with closing(open_store(url)) as beside:
+            beside.release(driver.lease)  # as when its time is over
+        async with Engine(url) as other:
+            await until(lambda: other.recovered)
+            held.may_be_told.set()
+
+            with pytest.raises(LeaseLost):
+                async with asyncio.timeout(5):  # sooner than it would renew it
+                    await late.serve()
+            assert len(loaded) == 1
+            await run.send(word, "hello")
+            assert await run.result() == "hello"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..core.records import Kind, Record, RunRow, Status
@@ -92,16 +92,19 @@ class Recovery:
         self._load(wanted)
 
     def _load(self, numbers: list[int]) -> None:
-        self._driver.reads.ask(lambda store: store.load(numbers), lambda found: self._arrived(numbers, found))
+        claimed = self._claimed.intersection(numbers)
+        self._driver.reads.ask(
+            lambda store: store.load(numbers), lambda found: self._arrived(numbers, found, claimed)
+        )
 
-    def _arrived(self, numbers: list[int], found: list[Loaded] | Exception) -> None:
+    def _arrived(self, numbers: list[int], found: list[Loaded] | Exception, claimed: set[int]) -> None:
         driver = self._driver
         if isinstance(found, Exception):
             self._failed(numbers, found)
         elif not driver.stopped:
             by_number = {loaded.row.number: loaded for loaded in found}
             with driver.turn:
-                self._take_up([(number, by_number.get(number)) for number in numbers])
+                self._take_up([(number, by_number.get(number)) for number in numbers], claimed)
         if not driver.loading or driver.stopped:
             self._tell_waiters()
 
@@ -146,7 +149,8 @@ class Recovery:
 
     # -- what has been loaded --------------------------------------------------------------------
 
-    def _take_up(self, runs: list[tuple[int, Loaded | None]]) -> None:
+    def _take_up(self, runs: list[tuple[int, Loaded | None]], claimed: Collection[int] = ()) -> None:
+        """`claimed`: those that were known as claimed when they were to be read."""
         driver = self._driver
         free: list[int] = []
         suspects: list[Loaded] = []
@@ -155,7 +159,10 @@ class Recovery:
                 continue  # it was begun, or has ended, while it was read
             was_claimed = number in self._claimed
             if loaded is not None and self._is_elsewhere(loaded.row):
-                if was_claimed:
+                if number in claimed:
+                    driver.committer.check_lease()  # it has been claimed by another since
+                    self._leave(number)
+                elif was_claimed:
                     self._load([number])  # it was read before the claim that has brought it
                 elif loaded.row.status == Status.RUNNING and self.find(loaded.row.workflow) is not None:
                     free.append(number)
