@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure.errors import StoreUnavailable
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.committer import Committer
 from perdure.runtime.driver import Driver
+from perdure.runtime.reads import Reads, found_or_error
 from perdure.stores.base import Lease, Store
 from perdure.testing.clock import START_MS
 from perdure.testing.engine import HarnessEngine
 
 from .flow import Life
 from .witness import Witness
+
+T = TypeVar("T")
 
 _A_MOMENT_S = 1e-6
 
@@ -91,10 +94,32 @@ class SimulatedCommitter(Committer):
             self._do_between(chore, then)
 
 
+class SimulatedReads(Reads):
+    """Reads of the store that take a while, as those of a server: what they find may be old when it is told,
+    and what is asked first may be told last."""
+
+    def __init__(self, latency_s: Callable[[], float], store: Store) -> None:
+        self._latency_s = latency_s
+        super().__init__(store)
+
+    def ask(self, look: Callable[[Store], T], then: Callable[[T | Exception], object]) -> None:
+        before_s, after_s = self._latency_s(), self._latency_s()
+        if self._stopped or not before_s + after_s:
+            super().ask(look, then)
+            return
+        asked = object()
+        self._asked[asked] = then
+        self._loop.call_later(before_s, self._look, look, asked, after_s)
+
+    def _look(self, look: Callable[[Store], Any], asked: object, after_s: float) -> None:
+        self._loop.call_later(after_s, self._found, asked, found_or_error(look, self._store))
+
+
 class SimulatedEngine(HarnessEngine):
     """A worker of the simulated machine."""
 
     latency_s: Callable[[], float]
+    read_latency_s: Callable[[], float]
     witness: Witness
     life: Life
     """As its handlers know it."""
@@ -105,6 +130,7 @@ class SimulatedEngine(HarnessEngine):
         self.lease = lease
         self.faulty.after_commit = partial(self.witness.committed, lease=lease.number, store=store)
         parts["make_committer"] = partial(self.make_committer, self.latency_s)
+        parts["make_reads"] = partial(SimulatedReads, self.read_latency_s)
         return super()._make_driver(store, lease, clock, **parts)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from perdure.core.execution import Execution
 from perdure.core.records import Kind, Record
+from perdure.runtime.recovery import Recovery
 
 from ..planted import (
     beginning_a_key_at_once,
@@ -104,6 +105,22 @@ def looking_ahead() -> Iterator[None]:
         yield
 
 
+# -- two claims bring the same run -----------------------------------------------------------------
+
+
+def _was_claimed_by_this_alone(self: Recovery, numbers: list[int], claimed: set[int] | Exception) -> None:
+    self._claimed.difference_update(numbers)
+    _was_claimed(self, numbers, claimed)
+
+
+_was_claimed = Recovery._was_claimed
+
+
+def _play_forgetting_the_other_claim(seed: int) -> Simulated:
+    with replaced(Recovery, _was_claimed=_was_claimed_by_this_alone):
+        return simulate(seed, runs=12, size=20, workers=2)
+
+
 def _with_events(planted: Callable[[], AbstractContextManager[None]]) -> Callable[[int], Simulated]:
     def play(seed: int) -> Simulated:
         with planted():
@@ -126,6 +143,7 @@ PLANTED = (
     Planted("a commit does not look at the fence", _play_without_the_fence),
     Planted("records are delivered before they are on disk", _play_delivering_early),
     Planted("a recorded result is delivered before its turn in a replay", _play_looking_ahead),
+    Planted("a run that two claims were to bring is left alone", _play_forgetting_the_other_claim),
     *OF_EVENTS,
 )
 """Those that the simulation catches. Keys that count are caught by the edits of row 25."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 import perdure.engine
 import perdure.runtime.lookout
-from perdure import Client, JournalMismatch, RunCancelled, RunClosed, RunFailed, RunParked, StoreError
-from perdure.blocks.workflow import WorkflowCall
+from perdure import Client, StoreError
 from perdure.core.records import RunRow, Status
 from perdure.doors import StoreDoor
 from perdure.errors import PerdureError, StoreFull, StoreUnavailable
@@ -27,10 +26,11 @@ from perdure.stores.opening import open_store
 from perdure.testing import SeededSource
 
 from ..row import chance
+from .clients import Drive, insist
 from .engine import SimulatedEngine, VirtualClock
 from .flow import Flow, Life, report
 from .loop import VirtualLoop
-from .programs import Author, Stage, play, word
+from .programs import Author, Stage, play
 from .witness import BrokenLaw, Witness
 
 T = TypeVar("T")
@@ -58,17 +58,19 @@ class Simulated:
     """How often a handler came to the end of an event."""
 
 
-def simulate(seed: int, *, runs: int = 5, size: int = 12, faults: int = 14, events: int = 0) -> Simulated:
+def simulate(
+    seed: int, *, runs: int = 5, size: int = 12, faults: int = 14, events: int = 0, workers: int = 1
+) -> Simulated:
     """Play the simulation of a seed to its end: so many runs of about so many steps, and so many events.
 
-    Without events it is what it was before there were any. Raises BrokenLaw.
+    One worker, or two that share them; a fault strikes either. Raises BrokenLaw.
     """
     if next(_played) % _COLLECT_EVERY == 0:
         gc.collect()
     with _folder() as folder, quiet(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
         world = World(seed, folder / "runs.db")
         try:
-            return runner.run(world.play(runs=runs, size=size, faults=faults, events=events))
+            return runner.run(world.play(runs=runs, size=size, faults=faults, events=events, workers=workers))
         finally:
             world.clear_up()
 
@@ -133,8 +135,14 @@ class World:
         self._url = f"sqlite:///{path}"
         self._chance = chance(seed, "faults")
         self._latency = chance(seed, "latency")
+        self._read_latency = chance(seed, "latency of reads")
+        self._slow_reads, self._longest_s = 0.0, 0.05
         self._source = SeededSource(seed)
         self.witness = Stage.witness = Witness()
+        self.engine: SimulatedEngine
+        """The worker that clients speak with, and faults strike."""
+        self._other: SimulatedEngine | None = None
+        """The second one, where there are two."""
         self._zombies: list[SimulatedEngine] = []
         self._opened: list[SimulatedEngine] = []
         self._faults = 0
@@ -142,7 +150,7 @@ class World:
         self._latest_ms = 0
         self._flow: Flow | None = None
 
-    async def play(self, *, runs: int, size: int, faults: int, events: int = 0) -> Simulated:
+    async def play(self, *, runs: int, size: int, faults: int, events: int, workers: int) -> Simulated:
         """Let clients drive runs while things break; then let all come right, and look at what is left."""
         self._clock = VirtualClock()
         self._slow = self._chance.choice((0.0, 0.2, 1.0))
@@ -150,23 +158,30 @@ class World:
         store = open_store(self._url)
         if events:
             self._flow = Flow(chance(self._seed, "events"), self.witness, store)
-        await self._open()
+        if workers > 1:  # at what is like a server: to read takes a while, too, and at times long
+            self._slow_reads = self._read_latency.choice((0.0, 0.2, 1.0))
+            self._longest_s = self._read_latency.choice((0.05, 2.0))
+        self.engine = await self._open()
+        if workers > 1:
+            self._other = await self._open()
         outside = Client(self._url)
         outside._door = _Outside(store)
         outside._door.clock, outside._door.source = self._clock, self._source
         author = Author(chance(self._seed, "programs"))
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._accident)
         drives: list[asyncio.Task[None]] = []
         for number in range(runs):
             program = author.write(size)
             client = outside if self._chance.random() < 0.3 else None
-            drive = _Drive(self, f"run-{number}", play(program), author.receives, client)
+            drive = Drive(self, f"run-{number}", play(program), author.receives, client)
             drives.append(loop.create_task(drive.run(Random(self._chance.random()))))
         drives += self._drive_events(events, outside)
         await self._break_things(faults)
         await self._come_right(drives)
         self._look_at_what_is_left()
-        await self.engine.close()
+        for engine in self._workers():
+            await engine.close()
         await outside._door.close()
         if self.witness.broken:
             raise BrokenLaw(self.witness.broken[0])
@@ -189,11 +204,16 @@ class World:
             return []
         parts = [flow.draw(range(start, events + 1, 3)) for start in (1, 2, 3)]
         drives = [
-            loop.create_task(flow.drive(partial(_insist, self, client), facts, self._clock.now_ms))
+            loop.create_task(flow.drive(partial(insist, self, client), facts, self._clock.now_ms))
             for client, facts in zip((None, outside), parts, strict=False)
         ]
-        reporting = _Drive(self, "report", report(parts[2]), 0, None)
+        reporting = Drive(self, "report", report(parts[2]), 0, None)
         return [*drives, loop.create_task(reporting.run(Random(self._seed)))]
+
+    def _accident(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something was raised where nobody hears it. What callers of the dead do not fetch is no news."""
+        if "handle" in context:
+            self.witness.breaks(f"I5: {context['message']}: {context.get('exception')!r}")
 
     def clear_up(self) -> None:
         """Let go of engines that a broken law has left open."""
@@ -202,7 +222,15 @@ class World:
 
     # -- workers -----------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
+    def _workers(self) -> list[SimulatedEngine]:
+        return [self.engine] if self._other is None else [self.engine, self._other]
+
+    def _change_places(self) -> None:
+        """The next fault strikes the other worker, where there is one."""
+        if self._other is not None:
+            self.engine, self._other = self._other, self.engine
+
+    async def _open(self) -> SimulatedEngine:
         for tries in count():
             if tries == _TRIES_BEFORE_THE_CLOCK_IS_SET_RIGHT:
                 self._set_the_clock_right()
@@ -215,30 +243,37 @@ class World:
                 source=self._source,
                 residents_kept=self._residents_kept,
             )
-            engine.latency_s, engine.witness, engine.life = self._draw_latency, self.witness, life
+            engine.witness, engine.life = self.witness, life
+            engine.latency_s, engine.read_latency_s = self._draw_latency, self._draw_latency_of_read
             try:
                 await engine.__aenter__()
             except StoreError:
                 # The lease of one that is paused, or that has left the lock to one, has not ended.
                 await asyncio.sleep(1.0)
             else:
-                self.engine = engine
                 self._opened.append(engine)
-                return
+                return engine
+        raise AssertionError("unreachable")
 
     def _draw_latency(self) -> float:
-        return self._latency.random() * 0.05 if self._latency.random() < self._slow else 0.0
+        return self._latency.random() * self._longest_s if self._latency.random() < self._slow else 0.0
+
+    def _draw_latency_of_read(self) -> float:
+        chance = self._read_latency
+        return chance.random() * self._longest_s if chance.random() < self._slow_reads else 0.0
 
     async def _reopen(self) -> None:
         """Another worker takes over from one that has ended."""
         self._deaths += 1
-        await self._open()
+        self.engine = await self._open()
 
     async def _revive(self) -> None:
         """A worker that has died of an error is replaced, as by systemd."""
-        if self.engine.has_died:
-            await self.engine.close()
-            await self._reopen()
+        for _ in self._workers():
+            if self.engine.has_died:
+                await self.engine.close()
+                await self._reopen()
+            self._change_places()
 
     # -- what goes wrong ---------------------------------------------------------------------------
 
@@ -253,6 +288,8 @@ class World:
                 self._chance.choice((0.0, 0.01, 0.1, 1.0, 5.0, 100.0)) * self._chance.random()
             )
             await self._revive()
+            if self._other is not None and self._chance.random() < 0.5:
+                self._change_places()
             fault = self._chance.choice(kinds)
             self.witness.note(fault.__name__)
             self._faults += 1
@@ -308,8 +345,7 @@ class World:
         """The worker is stopped for longer than its lease; another takes over; then the first goes on."""
         zombie = self.engine
         zombie.committer.is_paused = True
-        self.witness.zombies.add(id(zombie.driver))
-        zombie.life.is_zombie = True
+        self._may_lose_their_leases()
         self._zombies.append(zombie)
         now_ms = self._clock.now_ms()
         for worker in zombie.faulty.workers(now_ms=now_ms):
@@ -318,7 +354,15 @@ class World:
         await self._reopen()
         asyncio.get_running_loop().call_later(self._chance.choice((0.0, 0.1, 20.0)), zombie.committer.go_on)
 
+    def _may_lose_their_leases(self) -> None:
+        """The time of their leases ends before they renew them: another takes over, and they know later."""
+        for worker in self._workers():
+            self.witness.zombies.add(id(worker.driver))
+            worker.life.is_zombie = True
+
     async def _set_the_clock(self) -> None:
+        if self._other is not None:
+            self._may_lose_their_leases()
         by_s = self._chance.choice((-259_200, -3_600, -0.001, -0.001, 60, 3_600, 259_200))
         self._clock.offset_ms += round(by_s * 1000)
         self._latest_ms = max(self._latest_ms, self._clock.offset_ms)
@@ -403,61 +447,3 @@ class World:
     def door(self, outside: Client | None) -> Client:
         """The way in that a client takes."""
         return outside or self.engine
-
-
-class _Drive:
-    """A client that insists: it starts a run, sends what it needs, and waits for its end."""
-
-    def __init__(
-        self, world: World, run_id: str, call: WorkflowCall[Any], receives: int, outside: Client | None
-    ) -> None:
-        self._world = world
-        self._id = run_id
-        self._call = call
-        self._receives = receives
-        self._outside = outside
-
-    async def run(self, chance: Random) -> None:
-        await asyncio.sleep(chance.random() * 3)
-        await self._insist(lambda client: client.start(self._call, id=self._id))
-        for number in range(self._receives):
-            await asyncio.sleep(chance.choice((0.0, 0.5, 20.0)))
-            await self._insist(lambda client, n=number: client.send(self._id, word, n, signal_id=f"{n}"))
-        if chance.random() < 0.15:
-            await asyncio.sleep(chance.random() * 30)
-            await self._insist(lambda client: client.cancel(self._id, "enough"))
-        while not await self._insist(self._has_ended):  # noqa: ASYNC110 (as a person looks in again)
-            await asyncio.sleep(5.0)
-
-    async def _insist(self, ask: Callable[[Client], Awaitable[T]]) -> T | None:
-        return await _insist(self._world, self._outside, ask)
-
-    async def _has_ended(self, client: Client) -> bool:
-        run = await client.get(self._id)
-        try:
-            async with asyncio.timeout(30):
-                await run.result()
-        except TimeoutError:
-            return False
-        except RunParked as parked:
-            if isinstance(parked.__cause__, JournalMismatch):
-                self._world.witness.breaks(f"I4: {parked}")
-            await run.resume()
-            return False
-        except (RunCancelled, RunFailed):
-            return True
-        return True
-
-
-async def _insist(world: World, outside: Client | None, ask: Callable[[Client], Awaitable[T]]) -> T | None:
-    """Ask until there is an answer; the same question twice must do no harm."""
-    while True:
-        try:
-            async with asyncio.timeout(60):
-                return await ask(world.door(outside))
-        except RunClosed:
-            return None
-        except (StoreError, TimeoutError, PerdureError) as error:
-            if isinstance(error, RunFailed):
-                raise
-            await asyncio.sleep(0.5)

@@ -75,8 +75,9 @@ class Driver:
         residents_kept: int = RESIDENTS_KEPT,
         make_committer: type[Committer] = Committer,
         make_effects: Callable[[Recorder, Clock, Source], Effects] = Effects,
+        make_reads: Callable[[Store], Reads] = Reads,
     ) -> None:
-        """`make_committer` and `make_effects` are for tests, which look on at both."""
+        """What makes a committer, effects and reads is for tests, which look on, or delay them."""
         self.store = store
         self.lease = lease
         self.registry = registry
@@ -86,7 +87,7 @@ class Driver:
         """Entered around everything that pumps runs."""
         self.committer = make_committer(store, lease, self.turn, self.deliver, on_fatal)
         self.effects = make_effects(self, clock, source)
-        self.reads = Reads(store)
+        self.reads = make_reads(store)
         self.floor = Floor(clock)
         self.horizon = Horizon(clock, self.reads, self.complain)
         self.timers = Timers(clock, self.reads, lease, self._time_has_come)
