@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perdure import Engine, PerdureError, StoreError, step, workflow
+from perdure import Client, Engine, PerdureError, StoreError, step, workflow
 from perdure.testing import Harness
+from tests.runtime.waiting import until
 
 begun: list[str] = []
 cleaned: list[str] = []
@@ -92,6 +96,33 @@ async def test_who_waits_for_a_result_is_told_when_the_engine_closes(harness: Ha
     with pytest.raises(StoreError, match="goes on when an engine opens the store"):
         await waiting
     await harness.open()
+
+
+async def test_who_was_looking_for_an_end_when_the_engine_closed_is_told_once(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_read, may_be_told = threading.Event(), threading.Event()
+    async with Client(postgres_url) as client, Engine(postgres_url, workflows=[]) as engine:
+        run = await client.start(works_long(), id="it")  # which this engine does not run
+        assert engine._driver is not None
+        store = engine._driver.store
+        find = store.run_by_number
+
+        def find_late(number: int) -> Any:
+            is_read.set()
+            may_be_told.wait(20)
+            return find(number)
+
+        monkeypatch.setattr(store, "run_by_number", find_late)
+        waiting = asyncio.create_task((await engine.get(run.id)).result())
+        await until(is_read.is_set)
+    may_be_told.set()
+
+    with pytest.raises(StoreError, match="has stopped"):
+        await waiting
+    del waiting
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_handle_of_a_closed_engine_says_so(harness: Harness) -> None:

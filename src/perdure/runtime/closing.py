@@ -123,6 +123,7 @@ class Closing:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
+                waiter.exception()  # else asyncio logs it where the waiter was still asking the store
         self._waiters.clear()
         self._replies.clear()
 
