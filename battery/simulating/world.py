@@ -360,15 +360,20 @@ class World:
             self.witness.zombies.add(id(worker.driver))
             worker.life.is_zombie = True
 
-    async def _set_the_clock(self) -> None:
+    def _is_set_forward(self) -> None:
+        """Of two workers each may find the other's time over; one alone is asked by nobody."""
         if self._other is not None:
             self._may_lose_their_leases()
+
+    async def _set_the_clock(self) -> None:
+        self._is_set_forward()
         by_s = self._chance.choice((-259_200, -3_600, -0.001, -0.001, 60, 3_600, 259_200))
         self._clock.offset_ms += round(by_s * 1000)
         self._latest_ms = max(self._latest_ms, self._clock.offset_ms)
 
     def _set_the_clock_right(self) -> None:
         """A clock that was set back makes all that waits for it wait as much longer: it is right again."""
+        self._is_set_forward()
         self._clock.offset_ms = max(self._latest_ms, self._clock.offset_ms)
 
     # -- how it must end ---------------------------------------------------------------------------
