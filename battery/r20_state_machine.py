@@ -107,7 +107,8 @@ class Runs(RuleBasedStateMachine):
         self._clock = VirtualClock()
         workflows = [collect, double]
         self._engine = SimulatedEngine(self._url, workflows=workflows, clock=self._clock, source=self._source)
-        self._engine.latency_s, self._engine.witness = lambda: 0.0, self._witness
+        self._engine.latency_s = self._engine.read_latency_s = lambda: 0.0
+        self._engine.witness = self._witness
         await self._engine.__aenter__()
 
     @rule(run_id=ids)

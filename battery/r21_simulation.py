@@ -79,6 +79,6 @@ ROW = Row(
         "windows and joins are those of a plain computation",
         "the same seed gives the same trace",
     ),
-    trials=Trials(push=60, long=1_000, release=20_000),
+    trials=Trials(push=40, long=1_000, release=20_000),
     run=_run,
 )
