@@ -16,6 +16,7 @@ from perdure.stores.migrate import Migration
 from perdure.stores.postgres import migrating
 from perdure.stores.postgres import store as of_store
 from perdure.stores.postgres.connection import Database
+from perdure.stores.postgres.link import Link
 from perdure.stores.postgres.migrating import MIGRATIONS, prepare, schema_number
 from perdure.stores.postgres.place import find_place
 from perdure.stores.statements import load_statements
@@ -138,17 +139,15 @@ def applying_bit_by_bit() -> AbstractContextManager[None]:
 
     apply_whole = migrating._apply
 
-    def apply(database: Database, migration: Migration) -> None:
+    def apply(link: Link, database: Database, migration: Migration) -> None:
         if migration in MIGRATIONS:
-            apply_whole(database, migration)
+            apply_whole(link, database, migration)
             return
-        link = database.connect()
         link.do(f'SET search_path = "{database.place.schema}"')
         if (schema_number(link, database) or 0) < migration.number:
             for statement in migration.sql.split(";"):
                 link.do(statement)
             link.do(f"INSERT INTO perdure_migration (number, name) VALUES ({migration.number}, 'more')")
-        link.close()
 
     return replaced(migrating, _apply=apply)
 
