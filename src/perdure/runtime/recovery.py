@@ -160,7 +160,7 @@ class Recovery:
             was_claimed = number in self._claimed
             if loaded is not None and self._is_elsewhere(loaded.row):
                 if number in claimed:
-                    driver.committer.check_lease()  # it has been claimed by another since
+                    driver.committer.check_lease()  # which is lost, if another has claimed it since
                     self._leave(number)
                 elif was_claimed:
                     self._load([number])  # it was read before the claim that has brought it

@@ -8,7 +8,7 @@ before goes on beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,9 @@ def prepare(
             database.url, f"it must be brought to schema {migrations[-1].number} before it can be used"
         )
     if pending:
-        _migrate(database, pending)
+        with database.faults(), closing(database.connect()) as link:
+            for migration in pending:
+                _apply(link, database, migration)
     if not only_look and not database.is_standby:
         _settle_positions(database)
         set_stream_clock(database)
@@ -86,17 +88,6 @@ def schema_number(link: Link, database: Database) -> int | None:
             hint="Name another with ?schema=name in the URL; this one was left as it is.",
         )
     return None
-
-
-def _migrate(database: Database, migrations: Sequence[Migration]) -> None:
-    """Apply them, on a connection of its own."""
-    with database.faults():
-        link = database.connect()
-        try:
-            for migration in migrations:
-                _apply(link, database, migration)
-        finally:
-            link.close()
 
 
 def _apply(link: Link, database: Database, migration: Migration) -> None:
