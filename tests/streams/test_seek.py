@@ -333,7 +333,7 @@ async def test_a_place_whose_events_are_gone_is_refused(harness: Harness, name: 
 
     await harness.open_once()
     began = datetime.fromtimestamp(harness.clock.now_ms() / 1000, UTC)
-    first, *_, last = await place(harness, orders, 1, 2, 3, 4, 5)  # pyright: ignore[reportArgumentType]
+    first, *_ = await place(harness, orders, 1, 2, 3, 4, 5)  # pyright: ignore[reportArgumentType]
     async with asyncio.timeout(20):
         while kept(harness, name) == 5:
             await harness.advance(0.1)  # a little at a time: each stream of this process has its turn
@@ -342,7 +342,7 @@ async def test_a_place_whose_events_are_gone_is_refused(harness: Harness, name: 
     for there in (first, began):
         with pytest.raises(PositionGone) as refused:
             await subscription.seek(there)
-        assert refused.value.first <= last
+        assert refused.value.first > first
     assert (await subscription.seek("earliest")).position == refused.value.first
 
 
