@@ -69,6 +69,24 @@ async def test_a_run_whose_step_failed_for_good_parks_and_says_why(harness: Harn
     assert (await run.info()).ended_at is None
 
 
+async def test_each_run_that_parks_is_logged_with_the_reason(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    @workflow
+    async def does_what_only_a_step_may() -> None:
+        await asyncio.open_connection("localhost", 1)
+
+    await harness.engine.start(needs_mending(), id="one")
+    await harness.engine.start(does_what_only_a_step_may(), id="two")
+    await harness.advance(1)
+
+    logged = [record.getMessage() for record in caplog.records if record.name == "perdure"]
+    (one,) = [message for message in logged if message.startswith("Run 'one' is parked: ")]
+    (two,) = [message for message in logged if message.startswith("Run 'two' is parked: ")]
+    assert "out of order" in one
+    assert "asked for the network" in two
+
+
 async def test_resume_tries_the_step_again_from_its_first_attempt_and_nothing_else(harness: Harness) -> None:
     global broken
     run = await harness.engine.start(needs_mending())

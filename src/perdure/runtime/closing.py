@@ -130,13 +130,13 @@ class Closing:
     # -- ending ----------------------------------------------------------------------------------
 
     def close(self, resident: Resident, outcome: Outcome) -> None:
-        """Write the end of a run, or that it parks because a step failed for good."""
+        """Write the end of a run, or that it parks: a step failed for good, or its code broke a law."""
         if resident.closing:
             return
         resident.cancel_steps()
         if outcome.status is Status.PARKED:
+            _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
             if outcome.forget_from is not None:
-                _log.warning("Run %r is parked: %s", resident.row.id, outcome.error)
                 self._take_back(resident, outcome.forget_from)
             self._write_end(resident, outcome.status, self._output(resident, outcome))
             return
