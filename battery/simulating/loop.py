@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
+
+_TURNS_MAX: Final = 2_000
+"""So often the loop may turn at one moment. Some 35 are usual; one that turns on takes a whole processor."""
 
 
 class _NoSelector:
@@ -11,10 +14,14 @@ class _NoSelector:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
+        self._turns = 0
+        """Since the time moved last."""
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
             raise RuntimeError("The simulation waits for something that can never come.")
+        self._turns = 0 if timeout else self._turns + 1
+        assert self._turns < _TURNS_MAX, "the loop turns without end, and nothing waits for the time to pass"
         self._loop.now_s += timeout
         return []
 

@@ -168,13 +168,13 @@ def test_a_look_at_which_nothing_is_due_changes_nothing(
     lane.commit()
 
     for side, now in looks:
-        before = (lane.join.times, lane.join.next_ms())
+        before = (lane.join.times, lane.join.next_ms(0), lane.join.next_ms(1))
         is_due = lane.join.pass_time(side, BEGIN + now)
         rows, gone = lane.join.take_changed()
 
         assert is_due == bool(rows or gone)
         if not is_due:
-            assert (lane.join.times, lane.join.next_ms()) == before
+            assert (lane.join.times, lane.join.next_ms(0), lane.join.next_ms(1)) == before
 
 
 def read(lane: Lane, streams: tuple[list[Given], list[Given]], chance: Random, *, crash: bool) -> None:
@@ -305,7 +305,7 @@ def test_an_event_for_which_it_is_too_late_to_have_a_partner_does_not_wait() -> 
 
 def test_silence_on_the_other_side_lets_an_event_go() -> None:
     lane = make(replace(LEFT, idle_after_ms=20), (1, 0), (0, 13), at=100)
-    next_ms = lane.join.next_ms()
+    next_ms = lane.join.next_ms(1)
 
     for side in (0, 1):
         lane.join.pass_time(side, BEGIN + 128)
@@ -314,13 +314,13 @@ def test_silence_on_the_other_side_lets_an_event_go() -> None:
     lane.join.pass_time(1, BEGIN + 129)
     lane.commit()
 
-    assert next_ms == BEGIN + 120
+    assert next_ms == BEGIN + 129
     assert (before, lane.told) == ([], [(2, 0)])
 
 
 def test_an_event_does_not_wait_for_ever_for_a_stream_that_never_has_any() -> None:
     lane = make(replace(LEFT, idle_after_ms=20), (0, 3), at=100)
-    next_ms = lane.join.next_ms()
+    next_ms = lane.join.next_ms(1)
 
     lane.join.pass_time(1, BEGIN + 116)
     lane.commit()
@@ -353,7 +353,7 @@ def test_old_events_that_wait_for_a_stream_that_has_none_wait_no_longer_than_new
     lane.add(Given(0, 1, "a", 0, 100_000))
     lane.add(Given(0, 2, "a", 90_000, 100_001))
 
-    assert lane.join.next_ms() == BEGIN + 100_020
+    assert lane.join.next_ms(1) == BEGIN + 100_020
     assert lane.join.pass_time(1, BEGIN + 100_021)
     lane.commit()
     assert lane.told == [(1, 0), (2, 0)]

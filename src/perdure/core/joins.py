@@ -105,15 +105,13 @@ class LaneJoin:
             self._release(other)
         return is_due
 
-    def next_ms(self) -> int | None:
-        """When silence will let an event go; None if none waits for it."""
-        found: list[int | None] = []
-        for side in (0, 1):
-            if self._first_at_ms[1 - side] is None:
-                found.append(self._next(self._in_vain[side], side))
-            elif (moment := self._next(self._moments[side], side)) is not None:
-                found.append(self._clocks[1 - side].silence_until_ms(moment))
-        return min((at_ms for at_ms in found if at_ms is not None), default=None)
+    def next_ms(self, side: int) -> int | None:
+        """When silence of that stream will let an event of the other go; None if none waits for it."""
+        other = 1 - side
+        if self._first_at_ms[side] is None:
+            return self._next(self._in_vain[other], other)
+        moment = self._next(self._moments[other], other)
+        return None if moment is None else self._clocks[side].silence_until_ms(moment)
 
     def take_told(self) -> list[Pair]:
         """What has been told since this was asked last."""

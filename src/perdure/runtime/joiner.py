@@ -274,9 +274,9 @@ class Joiner:
             self._note_silence(number, asked_at_ms)  # nothing was there when it was asked
         elif after == side.after:  # else there are lanes since that are less far
             side.after = page.after
-        self._arm()
         if page.is_held_back and side.held_back is None:
             side.held_back = self._loop.call_later(_HELD_BACK_S, self._look_at_held_back, side)
+        self._arm()
         if page.after > after or side.look_again:
             side.look_again = False
             self._loop.call_soon(self._look, side)
@@ -312,8 +312,15 @@ class Joiner:
                 self._note(lane)
 
     def _arm(self) -> None:
-        """Look again when silence will let an event go."""
-        moments = [at_ms for lane in self._lanes.values() if (at_ms := lane.join.next_ms()) is not None]
+        """Look again when silence will let an event go, where a look can tell that there was silence."""
+        sides = [side for side in self._sides if not (side.is_lost or side.is_reading or side.held_back)]
+        staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
+        moments = [
+            at_ms
+            for side in sides
+            for lane in staying
+            if (at_ms := lane.join.next_ms(side.number)) is not None
+        ]
         if self._armed is not None:
             self._armed.cancel()
         self._armed = self._driver.clock.arm(min(moments), self.look) if moments else None

@@ -285,11 +285,11 @@ class Windower:
             self._note_silence(asked_at_ms)  # nothing was there when it was asked
         elif after == self._after:  # else there are lanes since that are less far
             self._after = min([page.after, *held.values()])
-        self._arm()
         if page.is_held_back:
             self._wait_for_held_back()
         else:
             self._held_back_s = 0.0
+        self._arm()
         if page.after > after or self._look_again:
             self._look_again = False
             self._loop.call_soon(self.look)
@@ -323,11 +323,14 @@ class Windower:
                 self._note(lane)
 
     def _arm(self) -> None:
-        """Look again when silence will close a window."""
-        moments = [at_ms for lane in self._lanes.values() if (at_ms := lane.windows.next_ms()) is not None]
+        """Look again when silence will close a window, where a look can tell that there was silence."""
+        staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
+        moments = [at_ms for lane in staying if (at_ms := lane.windows.next_ms()) is not None]
         if self._armed is not None:
             self._armed.cancel()
-        self._armed = self._driver.clock.arm(min(moments), self.look) if moments else None
+            self._armed = None
+        if moments and self._held_back is None:
+            self._armed = self._driver.clock.arm(min(moments), self.look)
 
     # -- what comes of events --------------------------------------------------------------------
 
