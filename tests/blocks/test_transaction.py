@@ -12,10 +12,12 @@ import pytest
 from perdure import (
     DefinitionError,
     Engine,
+    LeaseLost,
     Retry,
     RunParked,
     StepError,
     StepFailed,
+    StoreNotOurs,
     step,
     step_info,
     workflow,
@@ -103,6 +105,27 @@ async def test_what_a_step_wrote_before_it_failed_is_undone_and_others_of_the_sa
 ) -> None:
     async with Engine(url) as engine:
         assert await engine.run(goes_on_after_a_failure()) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StopIteration(), asyncio.CancelledError(), LeaseLost("of another"), StoreNotOurs("another")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_step_raises_stays_its_own(url: str, error: BaseException) -> None:
+    @step(transaction=True, retry=Retry(attempts=1))
+    def raises() -> None:
+        note("undone")
+        raise error
+
+    @workflow
+    async def parks() -> None:
+        await raises()
+
+    async with Engine(url) as engine, asyncio.timeout(20):
+        with pytest.raises(RunParked, match=type(error).__name__):
+            await engine.run(parks())
+        assert await engine.run(writes_three_notes()) == ["first", "second", "third"]
 
 
 async def test_a_failed_attempt_is_made_again_as_any_steps(url: str) -> None:

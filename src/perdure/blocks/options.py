@@ -13,6 +13,10 @@ from ..errors import DefinitionError, PerdureError
 Seconds = float | timedelta
 
 LONGEST_TEXT = 1_000
+_LONGEST_BYTES = 1_300
+"""Of a text in UTF-8: two of them fit into a row of an index of PostgreSQL (2,704 bytes)."""
+_LONGEST_S = 1_000 * 366 * 86_400
+"""A thousand years: a moment later than that has no date."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -27,6 +31,10 @@ def to_ms(value: Seconds | None, what: str) -> int | None:
         raise DefinitionError(
             f"{what} is {value!r}, and must be a time above zero.", hint="Give seconds, or a timedelta."
         )
+    if seconds > _LONGEST_S:
+        raise DefinitionError(
+            f"{what} is {value!r}, and may be a thousand years at most.", hint="For no limit, leave it out."
+        )
     return max(1, round(seconds * 1000))
 
 
@@ -36,6 +44,14 @@ def as_text(value: str, what: str, *, shortest: int = 1) -> str:
         raise PerdureError(f"{what} is {value!r}, which is no text.")
     if not shortest <= len(value) <= LONGEST_TEXT:
         raise PerdureError(f"{what} has {shortest} to {LONGEST_TEXT} characters, and this has {len(value)}.")
+    as_line(value, what)
+    if (size := len(value.encode())) > _LONGEST_BYTES:
+        raise PerdureError(f"{what} has at most {_LONGEST_BYTES} bytes in UTF-8, and this has {size}.")
+    return value
+
+
+def as_line(value: str, what: str) -> str:
+    """A text of any length that any store can keep. Raises PerdureError for what none can."""
     if "\0" in value or _HALF.search(value) is not None:
         raise PerdureError(
             f"{what} is {value!r}: it has a NUL or half a surrogate pair, which is no text to a database.",

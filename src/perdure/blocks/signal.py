@@ -11,6 +11,7 @@ from ..codec.json import decoder, encode
 from ..core.host import Host, current_host
 from ..core.mailbox import Mailbox
 from ..errors import NotSerialisable, OutsideRun
+from .options import as_text
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Named(Generic[T]):
 
     def __init__(self, name: str) -> None:
         """`name` is what the journal calls it."""
-        self.name = name
+        self.name = as_text(name, f"A {type(self).__name__.lower()}'s name")
 
     @property
     def hint(self) -> Any:

@@ -7,16 +7,22 @@ a handler's event is not marked as done.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..core.events import LaneMark
 from ..core.records import Kind
 from ..core.stretches import covers, joined
-from ..errors import LeaseLost, StoreError
+from ..errors import LeaseLost, StoreFull, StoreLocked, StoreUnreachable
 from .base import Batch
 from .rows import Handling
+
+_HINDERED: Final = (StoreFull, StoreLocked, StoreUnreachable)
+"""The store cannot be written now: the whole batch is tried again."""
+_OF_WORK: Final = (Exception, SystemExit, CancelledError)
+"""What a function may raise without ending the worker: also what another store told it."""
 
 
 class Handled(NamedTuple):
@@ -37,10 +43,10 @@ def do_transactions(
         try:
             with savepoint():
                 payload = transaction.work(connection)
-        except StoreError:
+        except _HINDERED:
             raise
-        except (Exception, SystemExit) as error:  # a step must not end the worker
-            transaction.failed = error
+        except _OF_WORK as error:
+            transaction.failed = _as_failure(error)
             tick = record._replace(kind=int(Kind.TICK), key="", digest=0, payload=None)
             batch.records[transaction.place] = tick
         else:
@@ -97,11 +103,20 @@ def _is_done(
     try:
         with savepoint():
             handling.work(connection)
-    except StoreError:
+    except _HINDERED:
         raise
-    except (Exception, SystemExit) as error:  # a handler must not end the worker
-        handling.failed = error
+    except _OF_WORK as error:
+        handling.failed = _as_failure(error)
     return handling.failed is None
+
+
+def _as_failure(error: BaseException) -> BaseException:
+    """As a future takes it: raised there, a StopIteration would end whoever waits, without a word."""
+    if not isinstance(error, StopIteration | CancelledError):
+        return error
+    failure = RuntimeError(f"The function raised {type(error).__name__}.")
+    failure.__cause__ = error
+    return failure
 
 
 def _with_done(mark: LaneMark, before: LaneMark, done: set[int]) -> LaneMark:
