@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.faces.conftest import Perdure, Spawn, next_line
@@ -92,6 +93,43 @@ def test_a_worker_that_cannot_begin_ends_the_command_that_keeps_it(perdure: Perd
     assert command.returncode not in (0, 130)
     assert "not_there" in err
     assert "takes its place" not in err
+
+
+SLOW = """
+import pathlib, time
+from perdure import step, workflow
+
+@step
+def waits_for_a_file() -> None:
+    print("waits", flush=True)
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+
+@workflow
+async def slow() -> None:
+    await waits_for_a_file()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_stop_does_not_wait_for_ever_for_a_store_that_takes_nothing(
+    perdure: Perdure, spawn: Spawn, project: Path
+) -> None:
+    (project / "slow.py").write_text(SLOW, encoding="utf-8")
+    perdure("start", "slow:slow", "--id", "one")
+
+    with spawn("worker", "slow", "--grace", "0.1") as worker:
+        next_line(worker, "waits")
+        other = apsw.Connection(str(project / "perdure.db"))
+        other.execute("BEGIN IMMEDIATE")
+        (project / "go").touch()
+        worker.send_signal(signal.SIGTERM)
+        _, err = worker.communicate(timeout=60)
+        other.close()
+
+    assert worker.returncode == 5
+    assert "The store did not take the last of it within 5.1 s." in err
+    assert perdure("run", "slow:slow", "--id", "one").code == 0
 
 
 DELIVERIES = """

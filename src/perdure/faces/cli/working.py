@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ...engine import Engine
 
 _STATUS_EVERY_S = 1.0
+_LAST_S = 5.0
+"""For the end, after the grace of steps: what is done is written, and the lease is given back."""
 _CLEAR = "\r\x1b[2K"
 
 
@@ -79,7 +82,7 @@ async def _serve(
     from ...engine import CAPACITY, Engine
 
     definitions = load_modules(modules)
-    stop = _Stop()
+    stop = _Stop(grace_s + _LAST_S)
     stop.listen()
     while not stop.asked.is_set():
         async with Engine(store, capacity=capacity or CAPACITY, tags=tags) as engine:
@@ -115,9 +118,11 @@ def _tell(engine: Engine, names: list[str], tags: list[str], *, as_json: bool) -
 
 
 class _Stop:
-    """The wish to stop. A second signal ends the process at once."""
+    """The wish to stop. A second signal ends the process at once, a silent store after a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, within_s: float) -> None:
+        """`within_s`: how long the end may take."""
+        self._within_s = within_s
         self.asked = asyncio.Event()
         self.by_key = False
         self._had_signal = False
@@ -145,6 +150,17 @@ class _Stop:
         if not self.asked.is_set():
             say("Stopping: what is under way gets some seconds. Once more ends it at once.")
             self.asked.set()
+            # A thread's: the loop may be waiting for the store itself.
+            limit = threading.Timer(self._within_s, self._give_up)
+            limit.daemon = True
+            limit.start()
+
+    def _give_up(self) -> None:
+        say(
+            f"The store did not take the last of it within {self._within_s:g} s. Stopped all the same: "
+            "what is not written is done again, by other workers or the next."
+        )
+        leave(ExitCode.STORE)
 
 
 async def _until_stopped(engine: Engine, stop: _Stop) -> None:
