@@ -12,8 +12,10 @@ import pytest
 from perdure import (
     DefinitionError,
     Event,
+    LeaseLost,
     Retry,
     StepError,
+    StoreNotOurs,
     StoreUnavailable,
     Stream,
     start_within,
@@ -107,6 +109,31 @@ async def test_a_handler_that_fails_undoes_its_own_writes_alone_and_is_tried_aga
     await harness.settle()
 
     assert (first, notes.read()) == (["good 1"], ["good 1", "late 2"])
+    assert await parked(harness, orders.name, writes.name) == [(1, DeadKind.FAILED)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StopIteration(), asyncio.CancelledError(), LeaseLost("of another"), StoreNotOurs("another")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_handler_raises_is_its_own(
+    harness: Harness, orders: Stream[Placed | Paid], error: BaseException
+) -> None:
+    await harness.open_once()
+    notes = Notes(harness)
+
+    @orders.on(transaction=True, retry=Retry(attempts=1))
+    def writes(event: Event[Placed], connection: Any) -> None:
+        notes.write(connection, event.key)
+        if event.key == "bad":
+            raise error
+
+    await harness.restart()
+    await harness.append_batch(orders, [Placed("bad"), Placed("good")])
+    await harness.settle()
+
+    assert notes.read() == ["good"]
     assert await parked(harness, orders.name, writes.name) == [(1, DeadKind.FAILED)]
 
 

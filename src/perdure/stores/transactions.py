@@ -111,10 +111,10 @@ def _is_done(
 
 
 def _as_failure(error: BaseException) -> BaseException:
-    """As a future takes it: raised there, a StopIteration would end whoever waits, without a word."""
-    if not isinstance(error, StopIteration | CancelledError):
+    """What whoever waits can take: some would end it without a word, or say that the lane is lost."""
+    if not isinstance(error, StopIteration | CancelledError | LeaseLost):
         return error
-    failure = RuntimeError(f"The function raised {type(error).__name__}.")
+    failure = RuntimeError(f"The function raised {type(error).__name__}: {error}".removesuffix(": ") + ".")
     failure.__cause__ = error
     return failure
 
