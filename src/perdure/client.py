@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
-from .blocks.options import Seconds, as_line, as_tags, as_text
+from .blocks.options import Seconds, as_storable, as_tags, as_text
 from .blocks.signal import Signal
 from .blocks.starting import OnConflict, Reuse, closed_run, conflict, definition_of, new_run, refuse_policies
 from .blocks.state import State
@@ -356,11 +356,11 @@ class Client(Streaming):
 
     async def cancel(self, id: str, reason: str = "") -> None:
         """Ask a run to stop; on disk when this returns. Does nothing to a run that has ended."""
-        await self._tell(id, MessageKind.CANCEL, as_line(reason, "A reason"))
+        await self._tell(id, MessageKind.CANCEL, as_storable(reason, "A reason"))
 
     async def terminate(self, id: str, reason: str = "") -> None:
         """End a run at once, with no clean-up. Does nothing to a run that has ended."""
-        await self._tell(id, MessageKind.TERMINATE, as_line(reason, "A reason"))
+        await self._tell(id, MessageKind.TERMINATE, as_storable(reason, "A reason"))
 
     async def resume(self, id: str) -> None:
         """Go on with a parked run. Does nothing to one that is running; raises RunClosed if it has ended."""

@@ -96,14 +96,13 @@ def test_a_worker_that_cannot_begin_ends_the_command_that_keeps_it(perdure: Perd
 
 
 SLOW = """
-import pathlib, time
+import pathlib
 from perdure import step, workflow
 
 @step
 def waits_for_a_file() -> None:
     print("waits", flush=True)
-    while not pathlib.Path("go").exists():
-        time.sleep(0.01)
+    pathlib.Path("go").read_bytes()
 
 @workflow
 async def slow() -> None:
@@ -116,19 +115,23 @@ def test_a_worker_that_is_asked_to_stop_does_not_wait_for_ever_for_a_store_that_
     perdure: Perdure, spawn: Spawn, project: Path
 ) -> None:
     (project / "slow.py").write_text(SLOW, encoding="utf-8")
+    go = project / "go"
+    os.mkfifo(go)  # who reads it waits for who writes
     perdure("start", "slow:slow", "--id", "one")
 
     with spawn("worker", "slow", "--grace", "0.1") as worker:
         next_line(worker, "waits")
         other = apsw.Connection(str(project / "perdure.db"))
         other.execute("BEGIN IMMEDIATE")
-        (project / "go").touch()
+        go.write_bytes(b"")
         worker.send_signal(signal.SIGTERM)
         _, err = worker.communicate(timeout=60)
         other.close()
 
     assert worker.returncode == 5
     assert "The store did not take the last of it within 5.1 s." in err
+    go.unlink()
+    go.touch()
     assert perdure("run", "slow:slow", "--id", "one").code == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -26,46 +27,40 @@ class Placed:
 
 
 Orders = Stream[Placed]
-Makes = Callable[[Orders, Orders], Any]
 
 
-class Looks:
-    """At one stream, of which they find something else than there is."""
+class HeldBack:
+    """What no look at a stream is given until `end`: a transaction may put something before it."""
 
-    def __init__(self, stream: Orders, change: Callable[[EventPage], EventPage]) -> None:
+    def __init__(self, stream: Orders) -> None:
         self._stream = stream.name
-        self._change = change
         self._is_over = False
-        self.count = 0
+        self.looks = 0
 
     def see(self, stream: str, page: EventPage) -> EventPage:
         """What a look at this stream finds."""
         if stream != self._stream or self._is_over:
             return page
-        self.count += 1
-        return self._change(page)
+        self.looks += 1
+        return page._replace(is_held_back=True)
 
     def end(self) -> None:
-        """From now on they find what there is."""
         self._is_over = True
 
 
-See = Callable[[Orders, Callable[[EventPage], EventPage]], Looks]
-
-
 @pytest.fixture
-def see(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> See:
-    """From now on looks at this stream find its pages changed so."""
+def hold_back(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Callable[[Orders], HeldBack]:
+    """From now on there is something in a stream that is held back."""
 
-    def begin(stream: Orders, change: Callable[[EventPage], EventPage]) -> Looks:
-        looks, streams = Looks(stream, change), type(harness.store.store.streams)
+    def begin(stream: Orders) -> HeldBack:
+        held, streams = HeldBack(stream), type(harness.store.store.streams)
         read = streams.events
 
         def events(self: Any, of: str, *, after: int, limit: int) -> EventPage:
-            return looks.see(of, read(self, of, after=after, limit=limit))
+            return held.see(of, read(self, of, after=after, limit=limit))
 
         monkeypatch.setattr(streams, "events", events)
-        return looks
+        return held
 
     return begin
 
@@ -90,13 +85,12 @@ def told(harness: Harness, made: Any) -> list[EventRow]:
     return harness.store.store.streams.events(made.results.name, after=0, limit=100).events
 
 
-def hold_back(page: EventPage) -> EventPage:
-    return page._replace(is_held_back=True)
-
-
 @pytest.mark.parametrize("make", [window, join])
 async def test_what_is_held_back_is_waited_for_and_then_silence_does_what_it_does(
-    harness: Harness, see: See, make: Makes, monkeypatch: pytest.MonkeyPatch
+    harness: Harness,
+    hold_back: Callable[[Orders], HeldBack],
+    make: Callable[[Orders, Orders], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(windower, "_HELD_BACK_FIRST_S", _NEVER_S)
     monkeypatch.setattr(windower, "_HELD_BACK_LONGEST_S", _NEVER_S)
@@ -107,14 +101,15 @@ async def test_what_is_held_back_is_waited_for_and_then_silence_does_what_it_doe
     await harness.append(orders, Placed("a"))
     await harness.settle()
 
-    looks = see(orders, hold_back)
+    held = hold_back(orders)
     harness.clock.jump(7_200)
     await harness.append(others, Placed("b"))  # so that it is looked
-    await harness.until(lambda: looks.count)
+    await harness.until(lambda: held.looks)
     for _ in range(_MANY):
-        await harness.engine.list()
-    seen, before = looks.count, len(told(harness, made))
-    looks.end()
+        await harness.engine.list()  # which takes a while at a server
+        await asyncio.sleep(0)  # and a turn of the loop on a file
+    seen, before = held.looks, len(told(harness, made))
+    held.end()
     await harness.append(orders, Placed("a"))
     await harness.until(lambda: len(told(harness, made)) > before)
 

@@ -16,7 +16,7 @@ LONGEST_TEXT = 1_000
 _LONGEST_BYTES = 1_300
 """Of a text in UTF-8: two of them fit into a row of an index of PostgreSQL (2,704 bytes)."""
 _LONGEST_S = 1_000 * 366 * 86_400
-"""A thousand years: a moment later than that has no date."""
+"""A thousand years. A moment after the year 9999 has no date to show."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -44,13 +44,13 @@ def as_text(value: str, what: str, *, shortest: int = 1) -> str:
         raise PerdureError(f"{what} is {value!r}, which is no text.")
     if not shortest <= len(value) <= LONGEST_TEXT:
         raise PerdureError(f"{what} has {shortest} to {LONGEST_TEXT} characters, and this has {len(value)}.")
-    as_line(value, what)
+    as_storable(value, what)
     if (size := len(value.encode())) > _LONGEST_BYTES:
         raise PerdureError(f"{what} has at most {_LONGEST_BYTES} bytes in UTF-8, and this has {size}.")
     return value
 
 
-def as_line(value: str, what: str) -> str:
+def as_storable(value: str, what: str) -> str:
     """A text of any length that any store can keep. Raises PerdureError for what none can."""
     if "\0" in value or _HALF.search(value) is not None:
         raise PerdureError(
